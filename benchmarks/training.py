@@ -1,0 +1,153 @@
+"""Training and scoring beside plain PyTorch backpropagation of the same layers, interleaved in one run.
+
+    python benchmarks/training.py [--rounds 15] [--threads 2]
+
+Prints, for 784-(200,200,200)-(50,50) and batches of 256: an epoch by IntFF over an epoch of a BP loop as one would
+write it (fused Adam, data gathered once), and scoring 10,000 images over ten labels over BP's forward pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable
+from itertools import pairwise
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from intff.batches import epoch_batches
+from intff.build import build_network, build_objective, draw_negatives
+from intff.inference import score
+from intff.spec import TrainSpec, read_spec
+
+WIDTHS = (784, 200, 200, 200, 50, 50, 10)
+IMAGES = 256 * 40  # of one shortened epoch; 60,000 would only take longer
+BATCH = 256
+
+
+def main() -> None:
+    """Measure, and print a table of ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    images = torch.randint(256, (IMAGES, 1, 28, 28), dtype=torch.uint8)
+    labels = torch.randint(10, (IMAGES,))
+    plain = _plain_network()
+    one = read_spec({"algorithm": {"negatives": {"count": 1}}, "training": {"jitter": 0}})
+    three = read_spec({"training": {"jitter": 0}})
+    shifted = read_spec({"algorithm": {"negatives": {"count": 1}}})
+    network = build_network(one).eval()
+    scored = torch.randint(256, (10_000, 1, 28, 28), dtype=torch.uint8)
+    print(f"torch {torch.__version__}, {arguments.threads} threads, medians of {arguments.rounds} rounds\n")
+    _compare(
+        f"training, {IMAGES} images",
+        arguments.rounds,
+        {
+            "BP, a plain loop": _plain_epoch(plain, images, labels),
+            "BP, intff": _epoch(read_spec({"algorithm": "bp", "training": {"jitter": 0}}), images, labels),
+            "IntFF, one negative": _epoch(one, images, labels),
+            "IntFF, one negative, jitter": _epoch(shifted, images, labels),
+            "IntFF, three negatives": _epoch(three, images, labels),
+        },
+    )
+    _compare(
+        "scoring 10,000 images",
+        arguments.rounds,
+        {
+            "BP's forward pass": lambda: _plain_scores(plain, scored),
+            "ten labels, intff": lambda: score(network, scored),
+            "ten plain passes": lambda: _ten_passes(network, scored),
+        },
+    )
+
+
+def _compare(title: str, rounds: int, cases: dict[str, Callable[[], Any]]) -> None:
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(rounds):
+        for name, case in cases.items():
+            began = perf_counter()
+            case()
+            seconds[name].append(perf_counter() - began)
+    medians = {name: statistics.median(taken) for name, taken in seconds.items()}
+    first = next(iter(medians.values()))
+    print(title)
+    for name, median in medians.items():
+        print(f"  {name:30} {median * 1000:8.1f} ms   x {median / first:.2f}")
+    print()
+
+
+def _plain_network() -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for below, above in pairwise(WIDTHS):
+        layers += [nn.Linear(below, above), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers[:-1])
+
+
+def _plain_epoch(network: nn.Sequential, images: Tensor, labels: Tensor) -> Callable[[], None]:
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.003, fused=True)
+
+    def epoch() -> None:
+        order = torch.randperm(len(labels))
+        gathered, targets = images[order], labels[order]
+        for start in range(0, len(order), BATCH):
+            batch = gathered[start : start + BATCH].flatten(1).float().div_(255)
+            loss = cross_entropy(network(batch), targets[start : start + BATCH])
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            optimizer.step()
+
+    return epoch
+
+
+def _epoch(spec: TrainSpec, images: Tensor, labels: Tensor) -> Callable[[], None]:
+    network = build_network(spec)
+    objective = build_objective(spec, network)
+    optimizer = torch.optim.Adam(network.parameters(), lr=spec.training.learning_rate, fused=True)
+
+    def epoch() -> None:
+        batches = epoch_batches(
+            images,
+            labels,
+            batch_size=BATCH,
+            jitter=spec.training.jitter,
+            seed=0,
+            epoch=1,
+            draw_negatives=lambda drawn, generator: draw_negatives(spec, drawn, generator),
+        )
+        for batch in batches:
+            losses = objective(*batch)
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(losses.total)
+            optimizer.step()
+
+    return epoch
+
+
+@torch.inference_mode()
+def _plain_scores(network: nn.Sequential, images: Tensor) -> Tensor:
+    return torch.cat([network(piece.flatten(1).float().div_(255)) for piece in torch.split(images, 1000)])
+
+
+@torch.inference_mode()
+def _ten_passes(network: Any, images: Tensor) -> Tensor:  # noqa: ANN401 -- a GoodnessNetwork
+    goodness = []
+    for piece in torch.split(images, 1000):
+        blank = network.overlay.blank(piece.flatten(1).float().div_(255))
+        for label in range(10):
+            hidden = network.overlay.apply(blank, torch.full((len(blank), 1), label))[:, 0]
+            total = torch.zeros(len(blank))
+            for unit in network.units:
+                hidden = unit(hidden)
+                total = total + network.goodness(hidden)
+            goodness.append(total)
+    return torch.stack(goodness)
+
+
+if __name__ == "__main__":
+    main()

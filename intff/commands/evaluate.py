@@ -1,0 +1,39 @@
+"""`intff evaluate`: the accuracy of a trained model on a data set's test images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from intff.commands.output import emit
+from intff.errors import SpecError
+from intff.spec import read_spec
+
+
+@click.command()
+@click.option("--model", type=click.Path(path_type=Path), required=True, help="Folder of a trained model.")
+@click.option("--dataset", help="Instead of the one it was trained on; its images must have the same shape.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
+def evaluate(model: Path, dataset: str | None, *, as_json: bool) -> None:
+    """Measure a model's accuracy on test images."""
+    import torch  # noqa: PLC0415 -- slow to load; wrong usage should be told at once
+
+    from intff import datasets  # noqa: PLC0415
+    from intff.inference import accuracy  # noqa: PLC0415
+    from intff.model import load_model  # noqa: PLC0415
+
+    loaded = load_model(model)
+    chosen = loaded.spec.dataset if dataset is None else read_spec({"dataset": dataset}).dataset
+    if chosen.image_shape != loaded.spec.dataset.image_shape:
+        msg = (
+            f"the model takes images of shape {list(loaded.spec.dataset.image_shape)}, "
+            f"but those of {chosen.kind} are {list(chosen.image_shape)}"
+        )
+        raise SpecError(msg, field="dataset")
+    data = datasets.load(chosen, progress=True)
+    share = accuracy(loaded.network, torch.tensor(data.test_images), torch.tensor(data.test_labels).long())
+    if as_json:
+        emit(dataset=chosen.kind, test_images=len(data.test_labels), test_accuracy=share)
+    else:
+        click.echo(f"test accuracy {share:.2%} on {len(data.test_labels):,} images of {chosen.kind}")

@@ -1,0 +1,63 @@
+"""The options that make a training spec on the command line; whatever names a spec part uses these."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import IO, Any, TypeVar
+
+import click
+
+from intff.errors import SpecError
+from intff.presets import PRESETS, merge
+
+_PARTS = ("dataset", "noise", "architecture", "algorithm")
+_TRAINING = ("epochs", "batch_size", "learning_rate", "jitter", "seed", "device")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def spec_options(command: F) -> F:
+    """Add the options to a click command; they arrive as keywords, for `spec_data`."""
+    options = [
+        click.option("--spec", "spec_file", type=click.File("rb"), help="A spec as JSON; - reads standard input."),
+        click.option("--preset", type=click.Choice(list(PRESETS)), help="A named spec; see GET /v1/presets."),
+        click.option("--architecture", help="For example '784,(200,200,200),(50,50)'."),
+        click.option("--algorithm", help="intff, ff or bp."),
+        click.option("--dataset", help="mnist, fashion_mnist, kmnist or digits."),
+        click.option("--noise", help="none or paper_mixture."),
+        click.option("--epochs", type=int),
+        click.option("--batch-size", type=int),
+        click.option("--learning-rate", type=float),
+        click.option("--jitter", type=int, help="Largest random shift of a training image, in pixels."),
+        click.option("--seed", type=int),
+        click.option("--device", help="auto, cpu or cuda."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def spec_data(spec_file: IO[bytes] | None, preset: str | None, **given: Any) -> dict[str, Any]:  # noqa: ANN401
+    """The spec that the options describe, not yet validated; each option overrides the file.
+
+    Raises:
+        SpecError: the file is not a JSON object.
+    """
+    data: dict[str, Any] = {}
+    if spec_file is not None:
+        try:
+            data = json.load(spec_file)
+        except (ValueError, RecursionError) as error:
+            msg = f"{spec_file.name} is not JSON: {error}"
+            raise SpecError(msg) from error
+        if not isinstance(data, dict):
+            msg = f"{spec_file.name} must hold a JSON object, a training spec; got {type(data).__name__}"
+            raise SpecError(msg)
+    over: dict[str, Any] = {name: given[name] for name in _PARTS if given[name] is not None}
+    training = {name: given[name] for name in _TRAINING if given[name] is not None}
+    if training:
+        over["training"] = training
+    if preset is not None:
+        over["preset"] = preset
+    return merge(data, over)

@@ -1,0 +1,92 @@
+"""`intff train`: one training run in this process."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from intff.commands.output import emit
+from intff.commands.progress_bar import TrainingBar
+from intff.commands.spec_options import spec_data, spec_options
+from intff.progress import EpochEnd, Event, Finished, Result, Started, Step
+from intff.spec import Limits, TrainSpec, read_spec, require_within
+
+
+@click.command()
+@spec_options
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the model's files; must not exist yet.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON, one object a line.")
+def train(out: Path | None, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 -- see spec_options
+    """Train a network and report its test accuracy."""
+    spec = read_spec(spec_data(**options))
+    require_within(spec, Limits())
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        msg = f"{out} already exists and is not an empty folder; choose another --out"
+        raise click.BadParameter(msg, param_hint="--out")
+    if out is not None and not _is_writable(out):
+        msg = f"{out} cannot be made: no right to write there, or a file stands in the way; choose another --out"
+        raise click.BadParameter(msg, param_hint="--out")
+    with TrainingBar() as bar:
+        model_folder, result = _run(spec, out, bar, as_json=as_json)
+    if as_json:
+        facts = asdict(result)
+        emit(event="finished", model=model_folder, **facts)
+    else:
+        click.echo(f"test accuracy {result.test_accuracy:.2%} after {result.train_seconds:.1f} s of training")
+        if model_folder is not None:
+            click.echo(f"the model is in {model_folder}")
+
+
+def _is_writable(out: Path) -> bool:
+    """Whether the folder could be made; asked before the training, since it is made after."""
+    there = next(folder for folder in out.absolute().parents if folder.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+def _run(spec: TrainSpec, out: Path | None, bar: TrainingBar, *, as_json: bool) -> tuple[str | None, Result]:
+    from intff.trainer import Trainer  # noqa: PLC0415 -- loads torch; wrong usage should be told at once
+
+    trainer = Trainer(spec, show_download=True)
+    result: Result | None = None
+    for event in trainer.run():
+        _show(event, bar, as_json=as_json)
+        if isinstance(event, Finished):
+            result = event.result
+    assert result is not None
+    if out is not None:
+        trainer.export_model(out)
+    return None if out is None else str(out), result
+
+
+def _show(event: Event, bar: TrainingBar, *, as_json: bool) -> None:
+    match event:
+        case Started():
+            bar.say(
+                f"{event.train_images:,} images from {event.dataset_source}, "
+                f"{event.parameters:,} parameters, on {event.device}"
+            )
+            if as_json:
+                emit(event="started", **asdict(event))
+        case Step():
+            bar.update(
+                epoch=event.epoch,
+                epochs=event.epochs,
+                fraction=event.fraction,
+                samples_per_second=event.samples_per_second,
+                eta_seconds=event.eta_seconds,
+            )
+        case EpochEnd(metrics):
+            bar.update(
+                epoch=metrics.epoch,
+                epochs=event.epochs,
+                fraction=metrics.epoch / event.epochs,
+                samples_per_second=metrics.samples_per_second,
+                eta_seconds=event.eta_seconds,
+                validation_accuracy=metrics.validation_accuracy,
+            )
+            if as_json:
+                emit(event="epoch", **asdict(metrics))

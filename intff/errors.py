@@ -1,0 +1,100 @@
+"""Every error that this project raises on purpose, as one tree.
+
+    IntffError
+    ├── SpecError            a training spec that cannot be run
+    ├── NotationError        an architecture string that cannot be read
+    ├── DatasetError
+    │   ├── DatasetUnavailable   the files are nowhere to be had
+    │   └── DatasetCorrupt       the files are there but are not what they should be
+    ├── ImageError           an image that cannot be decoded or has the wrong shape
+    ├── CheckpointError      a checkpoint or model folder that is missing, damaged or foreign
+    ├── DeviceUnavailable    the spec asks for a device that this process does not have
+    ├── Diverged             training produced NaN or infinity
+    ├── OutOfMemory          training needed more memory than there is
+    └── MissingExtra         a feature whose optional packages are not installed
+
+Each class carries a stable `code`, the same in an HTTP problem, a failed job's
+`error.code` and `--json` output. A message says the rule, what arrived, and the remedy.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class IntffError(Exception):
+    """Base of the tree; never raised itself."""
+
+    code: ClassVar[str] = "internal_error"
+
+
+class SpecError(IntffError, ValueError):
+    """A training spec that cannot be run; `field` is the dotted path of the part at fault."""
+
+    code = "invalid_spec"
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class NotationError(IntffError, ValueError):
+    """An architecture string that does not follow the paper's notation."""
+
+    code = "invalid_spec"
+
+
+class DatasetError(IntffError):
+    """Base of the data set errors."""
+
+    code = "dataset_unavailable"
+
+
+class DatasetUnavailable(DatasetError):
+    """No copy of the data set was found and none could be downloaded."""
+
+
+class DatasetCorrupt(DatasetError):
+    """A data set file was found, but its contents are not what they should be."""
+
+    code = "dataset_corrupt"
+
+
+class ImageError(IntffError, ValueError):
+    """An image that cannot be decoded or does not have the model's shape."""
+
+    code = "invalid_image"
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class CheckpointError(IntffError):
+    """A checkpoint or model folder that is missing, damaged or not ours."""
+
+    code = "checkpoint_corrupt"
+
+
+class DeviceUnavailable(IntffError):
+    """The spec asks for a device that this process does not have."""
+
+    code = "device_unavailable"
+
+
+class Diverged(IntffError):
+    """Training produced NaN or infinity."""
+
+    code = "diverged"
+
+
+class OutOfMemory(IntffError):
+    """Training needed more memory than the device has."""
+
+    code = "out_of_memory"
+
+
+class MissingExtra(IntffError, ImportError):
+    """A feature whose optional packages are not installed."""
+
+    code = "missing_extra"

@@ -1,0 +1,178 @@
+"""Images given as numbers in nested lists, as JSON has them."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from math import prod
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intff.errors import ImageError
+
+Floats = NDArray[np.float32]
+Shape = tuple[int, int, int]
+
+_DEEPEST = 3  # lists in an image: channels, rows, pixels
+_LONGEST_SHOWN = 40
+
+
+def from_json(
+    images: object, shape: Shape = (1, 28, 28), scale: Literal["bytes", "unit"] | None = None, *, field: str = "images"
+) -> Floats:
+    """Read images given as numbers, each C x H x W nested, H x W nested, or flat.
+
+    Args:
+        images: a list of images.
+        shape: the model's channels, height and width.
+        scale: whether black to white is 0..255 (`bytes`) or 0..1 (`unit`). If None, images
+            whose numbers are all integers are bytes, and with any float among them they are not.
+        field: what to call the list in an error.
+
+    Returns:
+        [N, C, H, W], from 0 to 1.
+
+    Raises:
+        ImageError: `field` is the dotted path of the first thing that is wrong, `images.3.27.5`.
+    """
+    if not isinstance(images, list | tuple):
+        msg = f"images are given as a list, got {_shown(images)}"
+        raise ImageError(msg, field=field)
+    if not images:
+        msg = "at least one image is needed, got an empty list"
+        raise ImageError(msg, field=field)
+    if isinstance(images[0], int | float):
+        msg = "images are a list of images, got a list of numbers; put a single image in a list of its own"
+        raise ImageError(msg, field=field)
+    quickly = _read_quickly(images, shape, scale)
+    return _read_slowly(images, shape, scale, field) if quickly is None else quickly
+
+
+def _read_quickly(images: Sequence[Any], shape: Shape, scale: str | None) -> Floats | None:
+    """All images at once, if they are of one right form and hold nothing but numbers in range."""
+    form: list[int] = []
+    level: Sequence[Any] = images
+    while isinstance(level[0], list | tuple):
+        lengths = set(map(len, level)) if set(map(type, level)) <= {list, tuple} else set()
+        if len(lengths) != 1 or 0 in lengths or len(form) == _DEEPEST:
+            return None
+        form += lengths
+        level = list(chain.from_iterable(level))
+    kinds = set(map(type, level))
+    if tuple(form) not in _accepted(shape) or not kinds <= {int, float}:
+        return None
+    top = np.float32(255 if scale == "bytes" or (scale is None and float not in kinds) else 1)
+    try:
+        if float in kinds or top == 1:
+            numbers = np.frombuffer(array("f", level), np.float32)
+            if not (numbers.min() >= 0 and numbers.max() <= top):  # NaN fails both comparisons
+                return None
+        else:
+            numbers = np.frombuffer(bytes(level), np.uint8).astype(np.float32)
+    except (ValueError, OverflowError):  # a number far out of range
+        return None
+    read: Floats = numbers.reshape(-1, *shape) / top
+    return read
+
+
+def _as_array(images: Sequence[Any], shape: Shape) -> Floats | None:
+    """All images at once, or None if they are not all of one right shape."""
+    try:
+        with np.errstate(over="ignore"):  # what becomes infinite is out of range
+            numbers = np.array(images, np.float32)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    if numbers.shape[1:] not in _accepted(shape):
+        return None
+    return numbers.reshape(-1, *shape)
+
+
+def _accepted(shape: Shape) -> tuple[tuple[int, ...], ...]:
+    nested = (shape, shape[1:]) if shape[0] == 1 else (shape,)
+    return (*nested, (prod(shape),))
+
+
+def _read_slowly(images: Sequence[Any], shape: Shape, scale: str | None, field: str) -> Floats:
+    """Image by image, for images of several forms, and to find what is wrong."""
+    paths = [f"{field}.{position}" for position in range(len(images))]
+    arrays: list[Floats | None] = []
+    has_float = False
+    for image, path in zip(images, paths, strict=True):
+        numbers = [number for _, number in _walk(image, _accepted_form(image, shape, path), path)]
+        has_float = has_float or float in set(map(type, numbers))
+        arrays.append(_as_array([image], shape))
+    top = 255 if scale == "bytes" or (scale is None and not has_float) else 1
+    for image, path, read in zip(images, paths, arrays, strict=True):
+        # NaN fails both comparisons, and only a number far too large makes no array.
+        if read is None or not (read.min() >= 0 and read.max() <= top):
+            walk = _walk(image, _form(image), path)
+            at, number = next((at, number) for at, number in walk if not 0 <= number <= top)
+            raise ImageError(_out_of_range(number, top, scale), field=at)
+    together = np.concatenate([read for read in arrays if read is not None])
+    together /= np.float32(top)
+    return together
+
+
+def _accepted_form(image: Any, shape: Shape, path: str) -> tuple[int, ...]:  # noqa: ANN401 -- whatever was sent
+    found = _form(image)
+    forms = _accepted(shape)
+    form = next((form for form in forms if len(form) == len(found) and form[0] == found[0]), None)
+    if form is None:
+        *nested, flat = (" x ".join(map(str, form)) for form in forms)
+        got = " x ".join(map(str, found)) if found else _shown(image)
+        msg = f"an image is {' or '.join(nested)} numbers, nested, or {flat} in one list; got {got}"
+        raise ImageError(msg, field=path)
+    return form
+
+
+def _form(image: object) -> tuple[int, ...]:
+    """How many lists in how many, by the first of each."""
+    form: list[int] = []
+    while isinstance(image, list | tuple) and len(form) <= _DEEPEST:
+        form.append(len(image))
+        image = image[0] if image else None
+    return tuple(form)
+
+
+def _walk(
+    value: Any,  # noqa: ANN401 -- whatever was sent
+    form: tuple[int, ...],
+    path: str,
+) -> Iterator[tuple[str, int | float]]:
+    """Every number with its path.
+
+    Raises:
+        ImageError: a list is missing or of the wrong length, or a number is none.
+    """
+    if not form:
+        if type(value) not in {int, float}:  # which leaves out bool
+            msg = f"a pixel is a number, got {_shown(value)}"
+            raise ImageError(msg, field=path)
+        yield path, value
+        return
+    if not isinstance(value, list | tuple) or len(value) != form[0]:
+        got = f"a list of {len(value)}" if isinstance(value, list | tuple) else _shown(value)
+        msg = f"expected a list of {form[0]} here, got {got}"
+        raise ImageError(msg, field=path)
+    for position, part in enumerate(value):
+        yield from _walk(part, form[1:], f"{path}.{position}")
+
+
+def _out_of_range(number: float, top: int, scale: str | None) -> str:
+    given = f"from 0 to {top}, got {_shown(number)}"
+    if scale:
+        return f"with scale {scale} a pixel is {given}"
+    if top == 1:
+        return f'with a float among the pixels each is {given}; for 0 to 255 set "scale" to "bytes"'
+    return f"pixels that are all integers are bytes, {given}"
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return "an enormous integer"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

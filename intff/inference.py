@@ -1,0 +1,36 @@
+"""Scoring images with a network: labels, accuracy, in pieces that fit into memory."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from intff.batches import as_floats
+from intff.networks import Network, Scores
+from intff.spec.limits import SCORED_AT_ONCE
+
+
+@torch.inference_mode()
+def score(network: Network, images: Tensor) -> Scores:
+    """Score images in pieces.
+
+    Args:
+        network: on the same device as the images.
+        images: bytes or floats of 0 to 1, [images, channels, height, width].
+
+    Returns:
+        The scores of all of them.
+    """
+    pieces = []
+    for piece in torch.split(images, SCORED_AT_ONCE):
+        flat = as_floats(piece) if piece.dtype == torch.uint8 else piece.flatten(1)
+        pieces.append(network(flat))
+    goodness = [piece.unit_goodness for piece in pieces if piece.unit_goodness is not None]
+    logits = [piece.logits for piece in pieces if piece.logits is not None]
+    return Scores(torch.cat(goodness) if goodness else None, torch.cat(logits) if logits else None)
+
+
+def accuracy(network: Network, images: Tensor, labels: Tensor) -> float:
+    """The share of images whose highest-ranked label is the true one, 0 to 1."""
+    right = score(network, images).ranking.argmax(dim=1) == labels
+    return float(right.double().mean())

@@ -1,0 +1,140 @@
+"""A trained model in memory: predict, evaluate, save, and load again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from intff.build import build_network
+from intff.errors import CheckpointError, ImageError
+from intff.export import Manifest, export_model
+from intff.folders import sha256
+from intff.inference import score
+from intff.networks import Network
+from intff.predictions import Outputs, Prediction, predictions
+from intff.progress import Event, Finished, Result
+from intff.spec import TrainSpec, read_spec
+from intff.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network with the spec it came from and what it reached."""
+
+    spec: TrainSpec
+    network: Network
+    result: Result
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of every list of scores."""
+        return self.spec.dataset.labels
+
+    def predict(self, images: NDArray[Any]) -> list[Prediction]:
+        """Classify images.
+
+        Args:
+            images: integers 0 to 255 or floats 0 to 1, [images, channels, height, width] or
+                [images, height, width] or [images, pixels].
+
+        Raises:
+            ImageError: they do not have the model's shape, or hold other numbers.
+        """
+        images = np.asarray(images)
+        shape = self.spec.dataset.image_shape
+        if images.ndim < 2 or len(images) == 0 or images[0].size != np.prod(shape):  # noqa: PLR2004
+            msg = f"the model takes images of shape {list(shape)}, any number of them at once; got {list(images.shape)}"
+            raise ImageError(msg, field="images")
+        pixels = _pixels(images)
+        device = next(self.network.parameters()).device
+        scores = score(self.network, torch.tensor(pixels, device=device).reshape(-1, *shape))
+        goodness, unit_goodness, probability, softmax = None, None, None, None
+        if scores.goodness is not None and scores.unit_goodness is not None:
+            theta = getattr(self.spec.algorithm, "theta", 0.0)
+            goodness, unit_goodness = scores.goodness.cpu().numpy(), scores.unit_goodness.cpu().numpy()
+            probability = torch.sigmoid(scores.goodness - theta).cpu().numpy()
+        if scores.logits is not None:
+            softmax = torch.softmax(scores.logits, dim=1).cpu().numpy()
+        return predictions(Outputs(goodness, unit_goodness, probability, softmax), self.labels)
+
+    def save(self, folder: Path | str) -> Manifest:
+        """Write the model's files into a folder that is not there yet.
+
+        Raises:
+            FileExistsError: the folder holds something already.
+        """
+        return export_model(Path(folder), self.spec, self.network, self.result)
+
+
+def train(
+    spec: TrainSpec | Mapping[str, Any],
+    *,
+    on_event: Callable[[Event], None] | None = None,
+    data_dir: Path | None = None,
+) -> Model:
+    """Train from start to end.
+
+    Args:
+        spec: a whole spec or the fields that differ from the defaults.
+        on_event: called with everything the run reports.
+        data_dir: where to look for the data set first.
+
+    Raises:
+        IntffError: the spec cannot be run, the data set is not to be had, or training failed.
+    """
+    trainer = Trainer(spec if isinstance(spec, TrainSpec) else read_spec(spec), data_dir=data_dir)
+    result: Result | None = None
+    for event in trainer.run():
+        if on_event is not None:
+            on_event(event)
+        if isinstance(event, Finished):
+            result = event.result
+    assert result is not None
+    return Model(trainer.spec, trainer.network, result)
+
+
+def load_model(folder: Path | str) -> Model:
+    """Load a saved model onto the CPU; every file that is read is checked against the manifest.
+
+    Raises:
+        CheckpointError: a file is missing or is not what the manifest says.
+    """
+    folder = Path(folder)
+    try:
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        for name in ("spec.json", "weights.safetensors"):
+            if sha256(folder / name) != manifest["files"][name]["sha256"]:
+                msg = f"{folder / name} is damaged: it does not have the SHA-256 noted in manifest.json"
+                raise CheckpointError(msg)
+        spec = read_spec(json.loads((folder / "spec.json").read_bytes()))
+        network = build_network(spec)
+        network.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
+        return Model(spec, network, Result(**manifest["result"]))
+    except KeyError as error:
+        msg = f"{folder} does not hold a model that can be read: manifest.json lacks {error}"
+        raise CheckpointError(msg) from error
+    except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        msg = f"{folder} does not hold a model that can be read: {error}"
+        raise CheckpointError(msg) from error
+
+
+def _pixels(images: NDArray[Any]) -> NDArray[Any]:
+    """Bytes, or floats of 0 to 1; NumPy's own integers are wider than a byte, so the kind tells, not the width."""
+    is_whole = images.dtype.kind in "iu"
+    top = 255 if is_whole else 1
+    # NaN fails both comparisons.
+    if images.dtype.kind not in "iuf" or not (images.min() >= 0 and images.max() <= top):
+        msg = "pixels are integers of 0 to 255 or floats of 0 to 1"
+        if images.dtype.kind in "iuf":
+            msg = f"{msg}; got {images.dtype} of {images.min()} to {images.max()}"
+        raise ImageError(msg, field="images")
+    return images.astype(np.uint8 if is_whole else np.float32)

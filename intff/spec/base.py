@@ -1,0 +1,44 @@
+"""What every part of a training spec shares: frozen, strict about names, and a short string form."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+
+class SpecPart(BaseModel):
+    """A frozen part of a spec that refuses unknown fields, NaN and infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class _Untagged:
+    """Documents a union of parts as anyOf: one that names no kind may fit several of them."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core)
+        for union in (schema, *schema.get("anyOf", ())):
+            if "oneOf" in union:
+                union["anyOf"] = union.pop("oneOf")
+        return schema
+
+
+def named(default: str, written: Any) -> BeforeValidator:  # noqa: ANN401 -- any type
+    """Let a part be written as its bare name, "mnist" for {"kind": "mnist"}; without a kind it is the default's.
+
+    Args:
+        default: the kind of a part that names none.
+        written: the type of all that may be written, for the JSON schema of requests.
+    """
+
+    def read(value: Any) -> Any:  # noqa: ANN401 -- pydantic hands over whatever arrived
+        if isinstance(value, str):
+            return {"kind": value}
+        if isinstance(value, dict) and "kind" not in value:
+            return {"kind": default, **value}
+        return value
+
+    return BeforeValidator(read, json_schema_input_type=Annotated[written, _Untagged()])

@@ -1,0 +1,86 @@
+"""Validation errors as people read them: a field, what arrived, and what would do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from reprlib import Repr
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from intff.errors import SpecError
+from intff.spec.train import TrainSpec
+
+_MOST_PROBLEMS = 10
+_LONGEST_INPUT = 80
+
+_SHORT = Repr()
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 8
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = _LONGEST_INPUT
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: the dotted path of the field, and a sentence."""
+
+    field: str
+    message: str
+
+
+def problem(error: ErrorDetails, given: Any) -> Problem:  # noqa: ANN401 -- whatever was to be validated
+    """Turn one pydantic error into a field and a sentence.
+
+    Args:
+        error: one entry of `ValidationError.errors()`.
+        given: the whole value that was validated; it tells keys from the tags of unions.
+    """
+    path = _path(error["loc"], given)
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, SpecError):
+        return Problem(".".join([*path, *filter(None, [cause.field])]), str(cause))
+    message = str(cause) if cause is not None else error["msg"]
+    if error["type"] != "missing":
+        message = f"{message}, got {_shown(error['input'])}"
+    return Problem(".".join(path), message)
+
+
+def read_spec(data: Mapping[str, Any]) -> TrainSpec:
+    """Validate a spec given as plain data.
+
+    Raises:
+        SpecError: naming the first field at fault, with the first few problems in its message.
+    """
+    try:
+        return TrainSpec.model_validate(dict(data) if isinstance(data, Mapping) else data)
+    except ValidationError as invalid:
+        found = [problem(error, data) for error in invalid.errors()[:_MOST_PROBLEMS]]
+        lines = [f"{entry.field or 'spec'}: {entry.message}" for entry in found]
+        raise SpecError("\n".join(lines), field=found[0].field) from invalid
+
+
+def _path(location: tuple[int | str, ...], given: Any) -> list[str]:  # noqa: ANN401
+    """The location without the tags that discriminated unions put into it."""
+    path: list[str] = []
+    here = given
+    for position, step in enumerate(location):
+        last = position == len(location) - 1
+        if isinstance(here, str):
+            continue  # a short form or a notation stands where the part would; there is nothing inside to point at
+        if isinstance(here, Mapping) and step not in here and step == here.get("kind", step) and not last:
+            continue
+        path.append(str(step))
+        if isinstance(here, Mapping):
+            here = here.get(step)
+        elif isinstance(here, list | tuple) and isinstance(step, int) and step < len(here):
+            here = here[step]
+    return path
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401
+    try:
+        text = _SHORT.repr(value)  # a list of a million numbers is not written out to be cut
+    except ValueError:  # Python's refusal to write out an integer of thousands of digits
+        return "an enormous integer"
+    return text if len(text) <= _LONGEST_INPUT else f"{text[:_LONGEST_INPUT]}..."

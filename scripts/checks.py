@@ -1,0 +1,58 @@
+"""Runs every check of the project, each with its time, and says at the end which ones failed.
+
+Usage: scripts/test [--fast | --faults] [pytest's arguments]
+
+--fast leaves the slow tests out; --faults also breaks processes, servers and disks, after all else.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+
+# Most tests wait for other processes, so two at a time take half as long also on two cores.
+_PYTEST = ["pytest", "--numprocesses", "2", "--dist", "loadgroup"]
+
+
+def main(arguments: list[str]) -> int:
+    """Run the checks; pytest comes last, so that its closing line is the last one when all is well."""
+    selected = [argument for argument in arguments if argument not in {"--fast", "--faults"}]
+    quick = ["-m", "not slow and not faults"] if "--fast" in arguments else []
+    steps = {
+        "ruff check": ["ruff", "check", "."],
+        "ruff format": ["ruff", "format", "--check", "."],
+        "mypy": ["mypy"],
+        "import contracts": ["lint-imports"],
+        "pytest": [*_PYTEST, *quick, *selected],
+    }
+    if "--faults" in arguments:  # one at a time: each has the machine, and what it breaks, to itself
+        steps["pytest, faults"] = ["pytest", "-m", "faults", *selected]
+    failed = [name for name, command in steps.items() if not _passes(name, command)]
+    if failed:
+        print(f"\nFAILED: {', '.join(failed)}", file=sys.stderr, flush=True)
+    return 1 if failed else 0
+
+
+def _passes(name: str, command: list[str]) -> bool:
+    print(f"== {name}", flush=True)
+    began = time.monotonic()
+    tool, *rest = command
+    code = subprocess.run([str(BIN / tool), *rest], cwd=ROOT, env=_environment(), check=False).returncode
+    if tool != "pytest":  # which tells its own time
+        print(f"   {'ok' if code == 0 else 'failed'} in {time.monotonic() - began:.1f} s\n", flush=True)
+    return code == 0
+
+
+def _environment() -> dict[str, str]:
+    # The tools are to find each other, and the project's commands, in the environment that is tested.
+    return {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

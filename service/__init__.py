@@ -1,0 +1,1 @@
+"""HTTP only: FastAPI routes, schemas, errors and prediction over what the store remembers."""

@@ -1,0 +1,85 @@
+"""Every request's id, its line in the log, its count in the metrics, and the answer when a route fails."""
+
+from __future__ import annotations
+
+import logging
+import re
+from http import HTTPStatus
+from time import perf_counter
+from uuid import uuid4
+
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.metrics import Metrics
+from service.problems import problem_response
+from service.routes.predictions import PATH as PREDICT
+
+log = structlog.get_logger("intff.access")
+_levels = logging.getLogger("intff.access")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_QUIET = {"/healthz", "/readyz", "/metrics"}  # asked every few seconds by machines
+
+
+class Access:
+    """Outermost middleware of the application."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began = perf_counter()
+        request_id = id_of(scope)
+        status = 0
+
+        async def noting_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self.app(scope, receive, noting_send)
+            except ClientDisconnect:
+                pass  # in the middle of its body: there is nobody to answer, and nothing has failed
+            except Exception:
+                log.exception("request_failed", method=scope["method"], path=scope["path"])
+                if status:
+                    raise  # half an answer is on its way: only closing the connection can tell
+                detail = f"the server failed; its log has more under the request id {request_id}"
+                response = problem_response("internal_error", detail, scope["path"])
+                await response(scope, receive, noting_send)
+            finally:
+                route = getattr(scope.get("route"), "path", "unknown")
+                tell(self.metrics, scope, route, status or 499, perf_counter() - began)
+
+
+def tell(metrics: Metrics, scope: Scope, route: str, status: int, seconds: float, **more: str) -> None:
+    """Count an answered request, and write its line."""
+    metrics.saw_request(scope["method"], route, status, seconds)
+    # Of thousands of predictions a second the metrics tell enough; their lines would fill the disk.
+    is_quiet = scope["path"] in _QUIET or (route == PREDICT and status == HTTPStatus.OK)
+    level = logging.DEBUG if is_quiet else logging.INFO
+    if not _levels.isEnabledFor(level):
+        return
+    job = scope.get("path_params", {}).get("job_id")
+    if job:
+        more["job"] = job
+    log.log(
+        level, "request", method=scope["method"], path=scope["path"], status=status, seconds=round(seconds, 4), **more
+    )
+
+
+def id_of(scope: Scope) -> str:
+    """The request's id: the one it came with, if that is harmless, else a new one."""
+    given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid4().hex

@@ -1,0 +1,110 @@
+"""The HTTP application: its middleware, its routes, and what runs beside them while it is up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
+
+from service import errors, openapi
+from service.access import Access
+from service.body_limit import BodyLimit
+from service.metrics import Metrics
+from service.parts import Parts, open_parts
+from service.quick_predictions import QuickPredictions
+from service.reconciler import Reconciler
+from service.routes import events, health, jobs, models, predictions, presets
+from service.shutdown import before_shutdown
+from store import logs
+from store.queries import count_by_status, count_waiting
+from store.schema import upgrade
+from store.settings import Settings, read_settings
+from store.statuses import JobStatus
+
+log = structlog.get_logger("intff.service")
+
+
+class Application(FastAPI):
+    """FastAPI, with small predictions answered before it begins."""
+
+    def __init__(self, metrics: Metrics, **about: Any) -> None:  # noqa: ANN401 -- the framework's own
+        super().__init__(**about)
+        self._quick = QuickPredictions(super().__call__, metrics)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        scope["app"] = self
+        await self._quick(scope, receive, send)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the application; nothing is opened before it starts.
+
+    Args:
+        settings: the configuration; read from the environment when absent.
+
+    Raises:
+        SettingsError: a variable of the environment makes no sense.
+    """
+    settings = settings or read_settings()
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        logs.set_up(settings)
+        # Its line for each request says less than ours, and two lines help nobody.
+        uvicorn_access = logging.getLogger("uvicorn.access")
+        uvicorn_access.handlers.clear()
+        uvicorn_access.propagate = False
+        with open_parts(settings, metrics) as parts:
+            await asyncio.to_thread(upgrade, parts.engine)
+            await asyncio.to_thread(parts.keyring.read)
+            settings.require_safe_bind(has_keys=not parts.keyring.is_open)
+            app.state.parts = parts
+            metrics.watch_jobs(lambda: _count(parts))
+            async with _beside(parts):
+                log.info("service_started", database=parts.engine.dialect.name)
+                yield
+            log.info("service_stopped")
+
+    app = Application(metrics, **openapi.ABOUT, lifespan=lifespan)
+    app.add_middleware(BodyLimit, most=settings.max_body_bytes)
+    app.add_middleware(Access, metrics=metrics)  # added last, so outermost
+    errors.install(app)
+    for routes in (jobs, events, models, predictions, presets, health):
+        app.include_router(routes.router)
+    app.include_router(health.signed_in_router)
+    openapi.install(app)
+    return app
+
+
+@asynccontextmanager
+async def _beside(parts: Parts) -> AsyncIterator[None]:
+    """The reconciler, the watcher and the keyring's reader, for as long as the application is up."""
+    reconciler = Reconciler(parts.sessions, parts.broker, parts.settings, parts.metrics)
+    reconciler.start()
+    running = [asyncio.create_task(each.run()) for each in (parts.watcher, parts.keyring)]
+    try:
+        with before_shutdown(parts.watcher.close):
+            yield
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.to_thread(reconciler.stop)
+        # A cancelled task's thread goes on; it gives its connection back before the engine is closed.
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+
+def _count(parts: Parts) -> tuple[dict[JobStatus, int], dict[str, int]]:
+    with parts.read_sessions() as session:
+        return count_by_status(session), count_waiting(session)
+
+
+app = create_app()

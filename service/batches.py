@@ -1,0 +1,51 @@
+"""Runs the requests that arrived at the same moment together: a model reads its weights once for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+
+from intff.predictions import Prediction
+from service.image_bodies import Floats
+from service.prediction import ServedModel
+
+_Waiting = tuple[Floats, asyncio.Future[list[Prediction]]]
+
+
+class Batches:
+    """The requests of one event loop; nobody waits for a request that is not there yet.
+
+    The loop hands over everything that has arrived before it does what was asked of it since, so
+    a run that is put at the end of its list finds all of these requests waiting, and only these.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, list[_Waiting]] = {}
+
+    async def predict(self, model: ServedModel, images: Floats) -> list[Prediction]:
+        """Classify images, together with those of others for the same model."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[list[Prediction]] = loop.create_future()
+        waiting = self._waiting.get(model.id)
+        if waiting is None:
+            self._waiting[model.id] = waiting = []
+            loop.call_soon(self._run, model)
+        waiting.append((images, answer))
+        return await answer
+
+    def _run(self, model: ServedModel) -> None:
+        waiting = self._waiting.pop(model.id)
+        try:
+            together = waiting[0][0] if len(waiting) == 1 else np.concatenate([images for images, _ in waiting])
+            found = model.predict(together)
+        except Exception as error:  # noqa: BLE001 -- each request's own business
+            for _, answer in waiting:
+                if not answer.done():
+                    answer.set_exception(error)
+            return
+        start = 0
+        for images, answer in waiting:
+            if not answer.done():
+                answer.set_result(found[start : start + len(images)])
+            start += len(images)

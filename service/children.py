@@ -1,0 +1,124 @@
+"""A child process of the supervisor: started, watched, started again when it dies, and stopped."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+LOG_BYTES = 8 * 1024 * 1024
+FIRST_DELAY, LONGEST_DELAY = 0.5, 10.0
+# A child that lived this long was fine; its next death is a new story.
+SETTLED_SECONDS = 30.0
+
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+class Child:
+    """One process in a group of its own, so that Ctrl-C in a terminal reaches the supervisor alone."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path, handles: Sequence[int] = ()
+    ) -> None:
+        self.name = name
+        self._command = list(command)
+        self._environment = dict(environment)
+        self._log = log
+        self._handles = tuple(handles)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
+        self._delay = FIRST_DELAY
+        self._again_at = 0.0
+        self._log_start = 0
+        self.deaths = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, while there is a process."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Start the process; its output goes to its log file."""
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        if self._log.exists() and self._log.stat().st_size > LOG_BYTES:
+            self._log.replace(self._log.with_suffix(".log.1"))
+        with self._log.open("ab") as log:
+            self._log_start = log.tell()
+            self._process = subprocess.Popen(  # noqa: S603 - our own command lines
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                pass_fds=self._handles,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - the supervisor starts children from its only thread
+            )
+        self._started = time.monotonic()
+
+    def died(self) -> int | None:
+        """The exit status when the process ended by itself since the last look, once; else None."""
+        if self._process is None or (status := self._process.poll()) is None:
+            return None
+        self._kill_group()
+        self._process = None
+        self.deaths += 1
+        if time.monotonic() - self._started > SETTLED_SECONDS:
+            self._delay, self.deaths = FIRST_DELAY, 1
+        self._again_at = time.monotonic() + self._delay
+        self._delay = min(self._delay * 2, LONGEST_DELAY)
+        return status
+
+    def start_again(self) -> bool:
+        """Start anew if the process is gone and its pause is over; whether it did."""
+        if self._process is not None or time.monotonic() < self._again_at:
+            return False
+        self.start()
+        return True
+
+    def ask_to_end(self) -> None:
+        """Tell the process to end in good order."""
+        if self._process is not None:
+            self._process.terminate()
+
+    def wait(self, deadline: float, is_urgent: Callable[[], bool]) -> bool:
+        """Wait for the process to end, kill it at the deadline or in a hurry; whether it ended by itself."""
+        if self._process is None:
+            return True
+        while self._process.poll() is None and time.monotonic() < deadline and not is_urgent():
+            time.sleep(0.05)
+        ended = self._process.poll() is not None
+        self._kill_group()
+        self._process.wait()
+        self._process = None
+        return ended
+
+    def last_words(self, lines: int = 12) -> str:
+        """The end of what this process has logged."""
+        try:
+            with self._log.open("rb") as log:
+                log.seek(self._log_start)
+                return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
+        except OSError:
+            return ""
+
+    def _kill_group(self) -> None:
+        """Leave no grandchild behind: the group's id is the child's, and nobody else's while one of them lives."""
+        if self._process is None:
+            return
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
+            return
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this child, cleanly, when the supervisor is killed (Linux)."""
+    if _libc is not None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

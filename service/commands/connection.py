@@ -1,0 +1,91 @@
+"""How a client command reaches the service and answers: the options that all of them share."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from service.client import Client
+
+_DEFAULT_URL = "http://127.0.0.1:8000"  # repeated from the client, whose import would slow `--help` down
+_INVALID = 422
+
+
+class _Invalid(click.ClickException):
+    """What was given cannot be used; unlike a UsageError, not for how the command was written."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where the service is, who asks, and whether a program reads the answer."""
+
+    url: str
+    api_key: str | None
+    as_json: bool
+
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """A client of the service; what the service refuses as invalid counts as wrong usage."""
+        from service.client import ApiError, Client  # noqa: PLC0415 -- httpx would slow `intff --help` down
+
+        try:
+            with Client(self.url, self.api_key) as client:
+                yield client
+        except ApiError as error:
+            raise (_Invalid if error.status == _INVALID else click.ClickException)(str(error)) from error
+
+    def answer(self, data: object) -> None:
+        """Print one JSON object on one line of standard output."""
+        click.echo(json.dumps(data, ensure_ascii=False))
+        sys.stdout.flush()
+
+
+def connected(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options --url, --api-key and --json, and pass it the connection they make."""
+
+    @click.option("--url", envvar="INTFF_URL", default=_DEFAULT_URL, show_default=True, help="Where the service is.")
+    @click.option("--api-key", envvar="INTFF_API_KEY", help="The key to send, if the service wants one.")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+    @functools.wraps(command)
+    def run(url: str, api_key: str | None, as_json: bool, **options: Any) -> None:  # noqa: ANN401 -- click's values
+        command(Connection(url, api_key, as_json), **options)
+
+    return run
+
+
+def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows in aligned columns; nothing is cut, so that a line can be piped on."""
+    table = [tuple(head), *(tuple(row) for row in rows)]
+    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
+    for row in table:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def facts(pairs: Sequence[tuple[str, str | None]]) -> None:
+    """Print what is known of one thing, a line for each; what is None is left out."""
+    known = [(name, value) for name, value in pairs if value is not None]
+    width = max(len(name) for name, _ in known)
+    for name, value in known:
+        click.echo(f"{name.ljust(width)}  {value}")
+
+
+def percent(fraction: float | None) -> str | None:
+    """A fraction as people read it, or None."""
+    return None if fraction is None else f"{100 * fraction:.2f} %"
+
+
+def moment(timestamp: str | None) -> str | None:
+    """A timestamp of the API in this machine's own time, or None."""
+    from datetime import datetime  # noqa: PLC0415 -- only the answers need it
+
+    return None if timestamp is None else f"{datetime.fromisoformat(timestamp).astimezone():%Y-%m-%d %H:%M:%S}"

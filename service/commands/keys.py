@@ -1,0 +1,149 @@
+"""`intff keys`: make, list and revoke API keys, in the service's database and while it runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from service.commands.connection import columns
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from store.tables import ApiKey
+
+
+@click.group()
+def keys() -> None:
+    """Make and revoke API keys of the service whose database INTFF_DATABASE_URL or INTFF_HOME names.
+
+    From the first key on, the service asks everybody for one, also after the last was revoked. A
+    running service knows of a change within a second.
+    """
+
+
+def _on_database(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options --home and --json, and say in one line what went wrong."""
+
+    @click.option(
+        "--home",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="The service's home (default: INTFF_HOME, else ~/.intff).",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+    @wraps(command)
+    def run(home: Path | None, as_json: bool, **options: Any) -> None:  # noqa: ANN401 -- click's values
+        # Imported here, so that the other commands of `intff` do not wait for the database's packages.
+        from sqlalchemy.exc import OperationalError  # noqa: PLC0415
+
+        from store.errors import StoreError  # noqa: PLC0415
+
+        try:
+            with _session(home) as session:
+                command(session, as_json, **options)
+        except OperationalError as error:
+            click.echo(f"intff keys: the database cannot be reached: {error.orig}", err=True)
+            sys.exit(1)
+        except StoreError as error:
+            click.echo(f"intff keys: {error}", err=True)
+            sys.exit(1)
+
+    return run
+
+
+@keys.command()
+@click.argument("name")
+@click.option(
+    "--shares-with", metavar="NAME", help="An earlier key, also a revoked one, whose jobs and models the new one owns."
+)
+@_on_database
+def create(session: Session, as_json: bool, name: str, shares_with: str | None) -> None:
+    """Make a key and print it. It is shown this once; only its hash is kept."""
+    from store.queries import create_key  # noqa: PLC0415 -- as in _on_database
+
+    if not 0 < len(name) <= 200 or not name.isprintable():  # noqa: PLR2004 -- the column's length
+        message = "a name has 1 to 200 printable characters"
+        raise click.BadParameter(message, param_hint="NAME")
+    key, row = create_key(session, name, shares_with=shares_with)
+    session.commit()  # a key that is shown is one that works
+    if as_json:
+        click.echo(json.dumps({"key": key, **_shown(row)}))
+        return
+    click.echo(key)
+    click.echo("Keep it: it cannot be shown again. Send it as 'Authorization: Bearer KEY'.", err=True)
+
+
+@keys.command("list")
+@_on_database
+def list_all(session: Session, as_json: bool) -> None:
+    """List every key that was ever made: its beginning, and when it was made, last used and revoked."""
+    from store.queries import list_keys  # noqa: PLC0415 -- as in _on_database
+
+    rows = list_keys(session)
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps(_shown(row)))
+        return
+    columns(
+        ("name", "key", "created", "last used", "revoked"),
+        [
+            (row.name, f"{row.prefix}...", _day(row.created_at), _day(row.last_used_at), _day(row.revoked_at))
+            for row in rows
+        ],
+    )
+
+
+@keys.command()
+@click.argument("name")
+@_on_database
+def revoke(session: Session, as_json: bool, name: str) -> None:
+    """Make the key NAME invalid, for good. What was made with it stays."""
+    from store.queries import revoke_key  # noqa: PLC0415 -- as in _on_database
+
+    row = revoke_key(session, name)
+    session.commit()
+    if as_json:
+        click.echo(json.dumps(_shown(row)))
+    else:
+        click.echo(f"{row.name} is revoked", err=True)
+
+
+@contextmanager
+def _session(home: Path | None) -> Iterator[Session]:
+    from store.database import connect, sessions, upgrade  # noqa: PLC0415 -- as in _on_database
+    from store.settings import read_settings  # noqa: PLC0415
+
+    settings = read_settings(**({} if home is None else {"home": home}))
+    engine = connect(settings.database_url)
+    try:
+        upgrade(engine)  # the first key may be made before the service's first start
+        with sessions(engine)() as session:
+            yield session
+    finally:
+        engine.dispose()
+
+
+def _shown(row: ApiKey) -> dict[str, str | None]:
+    return {
+        "name": row.name,
+        "prefix": row.prefix,
+        "created_at": _iso(row.created_at),
+        "last_used_at": _iso(row.last_used_at),
+        "revoked_at": _iso(row.revoked_at),
+    }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def _day(moment: datetime | None) -> str:
+    return "" if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M}"

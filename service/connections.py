@@ -1,0 +1,96 @@
+"""One client's connection: uvicorn's own protocol, with limits on how large and how slow a request's head may be.
+
+`uvicorn service.app:app --http service.connections:Connection` uses it, as `intff serve` and the image do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+# An idle connection is kept longer than clients (5 seconds, httpx) and proxies (60) keep theirs: who closes
+# first decides whether a request can be lost that was on its way at that moment.
+SERVER_OPTIONS = ("--http", "service.connections:Connection", "--ws", "none", "--timeout-keep-alive", "65")
+"""Of uvicorn's command line, wherever the API is started."""
+
+HEAD_SECONDS = 10.0
+"""From the first byte of a request, or from a connection's beginning, to the end of its headers."""
+HEAD_BYTES = 64 * 1024
+
+_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class HeadTooLarge(ValueError):
+    """The request line and the headers have more than `HEAD_BYTES`; the parser turns this into a 400."""
+
+
+class Connection(HttpToolsProtocol):
+    """Closes on who sends half a head, a byte a second of one, or one without end.
+
+    Each would keep memory and a file handle for as long as it likes.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 -- uvicorn's own
+        super().__init__(*arguments, **options)
+        self._clock: asyncio.TimerHandle | None = None
+        self._has_head = False
+        self._is_in_head = False
+        self._head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        self._start_clock()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the clock."""
+        self._stop_clock()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what arrived, unless the head is too large by now."""
+        if not self._has_head:
+            self._start_clock()
+        if self._is_in_head:  # the parser keeps an unfinished header to itself
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._is_in_head and self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The request's head is too large.")
+
+    def on_message_begin(self) -> None:
+        """A request's first byte is here."""
+        super().on_message_begin()
+        self._is_in_head, self._head_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: the application goes on."""
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > HEAD_BYTES:
+            raise HeadTooLarge
+        self._has_head, self._is_in_head = True, False
+        self._stop_clock()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """What comes now is the next request's head."""
+        super().on_message_complete()
+        self._has_head = False
+
+    def _start_clock(self) -> None:
+        if self._clock is None:
+            self._clock = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+    def _give_up(self) -> None:
+        self._clock = None
+        if not self.transport.is_closing():
+            is_answering = self.cycle is not None and not self.cycle.response_complete
+            if not is_answering:
+                self.transport.write(_TOO_SLOW)
+            self.transport.close()

@@ -1,0 +1,118 @@
+"""What routes ask for, as named types: a session, the owner, and the parts that the application made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Annotated, Any
+
+from fastapi import Depends, Path, Request, Response
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+from sqlalchemy.orm import Session
+from starlette.types import Scope
+
+from service.json_bodies import StrictRequest, require_plain
+from service.parts import Parts
+from service.schemas.models import ALIAS_PATTERN
+from store.errors import NotFound
+from store.ids import is_id
+
+_bearer = HTTPBearer(auto_error=False, description="Needed once the service has keys.")
+_name = re.compile(ALIAS_PATTERN)
+_OWNER = "owner"
+
+
+async def _parts(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+PartsDep = Annotated[Parts, Depends(_parts)]
+
+
+def sign_in(scope: Scope, parts: Parts) -> str:
+    """Check and count a request's key, once, whoever asks first; the owner of what it may see.
+
+    Raises:
+        Unauthorized: it carries no valid key.
+        RateLimited: its key has sent too many requests.
+    """
+    state: dict[str, Any] = scope.setdefault("state", {})
+    if _OWNER not in state:
+        address, port = scope.get("server") or (None, None)
+        reached_at = address if port is not None else None  # a unix socket has a path and no port
+        given = called = None
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                given = value.decode("latin-1")
+            elif name == b"host":
+                called = value.decode("latin-1")
+        caller = parts.keyring.caller_of(given, reached_at, called if reached_at is not None else None)
+        if caller.key is not None:
+            parts.rate_limit.take(caller.key)
+        state[_OWNER] = caller.owner
+    owner: str = state[_OWNER]
+    return owner
+
+
+class SignedInRoute(APIRoute):
+    """A route that asks for a key, before anything of the request's body is read or parsed."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The framework's own handler, behind the check."""
+        handle = super().get_route_handler()
+
+        async def check_and_handle(request: Request) -> Response:
+            sign_in(request.scope, request.app.state.parts)
+            require_plain(request)
+            return await handle(StrictRequest(request.scope, request.receive))
+
+        return check_and_handle
+
+
+async def _owner(request: Request) -> str:
+    owner: str = request.scope["state"][_OWNER]  # only signed-in routes have one; any other fails here
+    return owner
+
+
+OwnerDep = Annotated[str, Depends(_owner)]
+
+SIGNED_IN: dict[str, Any] = {"route_class": SignedInRoute, "dependencies": [Depends(_bearer)]}
+"""For routers: every route asks for a key, and its documentation says so."""
+
+
+def _session(parts: PartsDep) -> Iterator[Session]:
+    with parts.sessions() as session:
+        yield session
+
+
+def _read_session(parts: PartsDep) -> Iterator[Session]:
+    with parts.read_sessions() as session:
+        yield session
+
+
+# Closed when the route returns, not after the answer was sent: a slow reader keeps no connection.
+SessionDep = Annotated[Session, Depends(_session, scope="function")]
+ReadSessionDep = Annotated[Session, Depends(_read_session, scope="function")]
+
+
+async def _job_id(job_id: Annotated[str, Path(description="A job's id.", examples=["job_06f2k4m8"])]) -> str:
+    if not is_id(job_id, "job"):  # which also keeps what no database text may hold away from it
+        msg = f"there is no job {job_id!r}"
+        raise NotFound(msg)
+    return job_id
+
+
+async def _model_name(
+    model: Annotated[str, Path(description="A model's id, an alias, or `latest`.", examples=["latest"])],
+) -> str:
+    if not _name.fullmatch(model):
+        msg = f"there is no model and no alias {model!r}"
+        raise NotFound(msg)
+    return model
+
+
+# They run after the key was checked: without one, nobody learns what an id looks like.
+JobIdDep = Annotated[str, Depends(_job_id)]
+ModelNameDep = Annotated[str, Depends(_model_name)]

@@ -1,0 +1,174 @@
+"""Reads the images of a prediction request, in each of the forms that its body may have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf, prod
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from pydantic_core import from_json as parse_json
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+
+from intff.errors import ImageError, IntffError
+from intff.images import from_file, from_json
+from service.errors import InvalidRequest, UnsupportedMediaType
+
+Floats = NDArray[np.float32]
+Invert = Literal["auto", "true", "false"]
+Shape = tuple[int, int, int]
+Kind = Literal["json", "files", "raw"]
+
+ACCEPTED = "application/json, image/*, multipart/form-data or application/octet-stream"
+
+_INVERT: dict[Invert, bool | Literal["auto"]] = {"auto": "auto", "true": True, "false": False}
+_SCALES = ("bytes", "unit")
+_SMALL_BYTES = 32 * 1024
+_SMALL_PIXELS = 64 * 64
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What one prediction request may hold."""
+
+    images: int
+    pixels: int
+
+
+@dataclass(frozen=True)
+class ImageBody:
+    """A body that has arrived, not yet decoded; decoding is pure computing and may go into a thread."""
+
+    kind: Kind
+    data: list[bytes]
+    names: list[str]
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it decodes faster than a thread starts: a few images of numbers, or a little PNG."""
+        is_short = len(self.data) == 1 and len(self.data[0]) <= _SMALL_BYTES
+        return is_short and (self.kind != "files" or _png_pixels(self.data[0]) <= _SMALL_PIXELS)
+
+    def most_images(self, shape: Shape) -> int:
+        """How many images there could be at most: in JSON a pixel takes two characters."""
+        return len(self.data) if self.kind != "json" else 1 + len(self.data[0]) // (2 * prod(shape))
+
+    def decode(self, shape: Shape, invert: Invert, limits: ImageLimits) -> Floats:
+        """The images, [N, C, H, W], from 0 to 1.
+
+        Raises:
+            ImageError: one of them cannot be read.
+            InvalidRequest: the JSON around them is wrong, or there are too many.
+        """
+        if self.kind == "json":
+            return _from_json_body(self.data[0], shape, limits)
+        if self.kind == "raw":
+            return _from_pixels(self.data[0], shape)
+        _require_few(len(self.data), limits)
+        mode = _INVERT[invert]
+        read = [
+            from_file(data, shape, mode, max_pixels=limits.pixels, field=name)
+            for data, name in zip(self.data, self.names, strict=True)
+        ]
+        return np.stack(read)
+
+
+async def read_body(request: Request, limits: ImageLimits) -> ImageBody:
+    """Take a request's body off the wire.
+
+    Raises:
+        UnsupportedMediaType: it is of no type that is read here.
+        InvalidRequest: a multipart body holds something other than files.
+    """
+    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if media_type == "application/json" or media_type.endswith("+json"):
+        return ImageBody("json", [await request.body()], ["body"])
+    if media_type == "application/octet-stream":
+        return ImageBody("raw", [await request.body()], ["body"])
+    if media_type.startswith("image/"):
+        return ImageBody("files", [await request.body()], ["body"])
+    if media_type == "multipart/form-data":
+        return await _read_form(request, limits)
+    arrived = repr(media_type) if media_type else "no Content-Type"
+    msg = f"images come as {ACCEPTED}, got {arrived}"
+    raise UnsupportedMediaType(msg)
+
+
+async def _read_form(request: Request, limits: ImageLimits) -> ImageBody:
+    # One more than allowed gets through, so that the refusal is this project's own sentence.
+    async with request.form(max_files=limits.images + 1, max_fields=16) as form:
+        parts = form.multi_items()
+        for name, part in parts:
+            if not isinstance(part, UploadFile):
+                msg = f"a part of this form is an image file, got text; with curl write -F '{name}=@digit.png'"
+                raise InvalidRequest(msg, field=name)
+        if not parts:
+            msg = "at least one image file is needed, got an empty form"
+            raise ImageError(msg, field="images")
+        files = [part for _, part in parts if isinstance(part, UploadFile)]
+        names = [f"images.{position}" for position in range(len(files))]
+        return ImageBody("files", [await file.read() for file in files], names)
+
+
+def _from_json_body(data: bytes, shape: Shape, limits: ImageLimits) -> Floats:
+    try:
+        return _from_parsed(orjson.loads(data), shape, limits)
+    except (IntffError, ValueError):
+        # Whatever is wrong, the other parser knows better: it reads NaN and numbers of any length,
+        # and says more of what is no JSON at all. It takes three times as long.
+        return _from_parsed(_parsed(data), shape, limits)
+
+
+def _parsed(data: bytes) -> Any:  # noqa: ANN401 -- whatever was sent
+    try:
+        return parse_json(data, allow_inf_nan=True, cache_strings=False)
+    except ValueError as error:
+        msg = f"the body is not JSON: {error}"
+        raise InvalidRequest(msg, field="body") from error
+
+
+def _from_parsed(body: Any, shape: Shape, limits: ImageLimits) -> Floats:  # noqa: ANN401 -- whatever was sent
+    if not isinstance(body, dict):
+        msg = f'the body is an object, {{"images": [...]}}, got {type(body).__name__}'
+        raise InvalidRequest(msg, field="body")
+    if "images" not in body:
+        msg = 'the images are missing; send {"images": [...]}'
+        raise InvalidRequest(msg, field="images")
+    unknown = sorted(body.keys() - {"images", "scale"})
+    if unknown:
+        msg = f"there is no such field; images and scale are known, got {unknown[0]!r}"
+        raise InvalidRequest(msg, field=unknown[0])
+    scale = body.get("scale")
+    if scale is not None and scale not in _SCALES:
+        msg = f"it is one of 'bytes' (0 to 255) and 'unit' (0 to 1), got {str(scale)[:80]!r}"
+        raise InvalidRequest(msg, field="scale")
+    images = body["images"]
+    if isinstance(images, list):
+        _require_few(len(images), limits)
+    return from_json(images, shape, scale)
+
+
+def _png_pixels(data: bytes) -> float:
+    """How many pixels a PNG says it has, in its first chunk; more than any number for another file."""
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR":
+        return inf
+    return int.from_bytes(data[16:20]) * int.from_bytes(data[20:24])
+
+
+def _from_pixels(data: bytes, shape: Shape) -> Floats:
+    size = prod(shape)
+    if len(data) != size:
+        msg = f"one image of this model is {size} bytes, one for each pixel, got {len(data)}"
+        raise ImageError(msg, field="body")
+    pixels = np.frombuffer(data, np.uint8).astype(np.float32) / np.float32(255)
+    read: Floats = pixels.reshape(1, *shape)
+    return read
+
+
+def _require_few(images: int, limits: ImageLimits) -> None:
+    if images > limits.images:
+        msg = f"a request may have {limits.images:,} images, got {images:,}; split them over several requests"
+        raise InvalidRequest(msg, field="images")

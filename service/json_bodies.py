@@ -1,0 +1,54 @@
+"""JSON that means one thing only: plain UTF-8, and no key twice. NaN is left to the fields, which name themselves."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+from fastapi import Request
+
+from service.errors import InvalidRequest, UnsupportedMediaType
+
+
+class StrictRequest(Request):
+    """A request whose JSON means the same to every program that reads it."""
+
+    async def json(self) -> Any:  # noqa: ANN401 -- as the framework's own
+        """The parsed body.
+
+        Raises:
+            json.JSONDecodeError: it is no JSON.
+            InvalidRequest: an object has a key twice, so that it depends on the reader what it says.
+        """
+        if not hasattr(self, "_json"):
+            text = (await self.body()).decode()  # RFC 8259: between programs it is UTF-8
+            self._json = json.loads(text, object_pairs_hook=_object)
+        return self._json
+
+
+def require_plain(request: Request) -> None:
+    """Refuse a body that is compressed or in another character set, before it is read.
+
+    Raises:
+        UnsupportedMediaType: naming what would do.
+    """
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding != "identity":
+        msg = f"a body is read as it is, without Content-Encoding, got {coding[:40]!r}"
+        raise UnsupportedMediaType(msg)
+    media_type, *parameters = request.headers.get("content-type", "").lower().split(";")
+    for parameter in parameters:
+        name, _, value = parameter.strip().partition("=")
+        if name == "charset" and "json" in media_type and value.strip('"') not in {"utf-8", "utf8", "us-ascii"}:
+            msg = f"JSON is read as UTF-8, got charset {value[:40]!r}"
+            raise UnsupportedMediaType(msg)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        msg = f"an object of this JSON has the key {twice[:80]!r} twice"
+        raise InvalidRequest(msg, field="body")
+    return found

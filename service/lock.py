@@ -1,0 +1,95 @@
+"""One supervisor per home folder: a lock that the kernel drops only when the last process of a run is gone."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from pathlib import Path
+
+
+class HomeInUse(Exception):
+    """Another `intff serve` works in this home folder."""
+
+
+class HomeLock:
+    """The lock on a home folder, with a note of who holds it.
+
+    Children inherit the handle, and a lock belongs to all holders of its handle. So after a
+    supervisor was killed the home stays locked until its children have stopped too, and two
+    brokers never write to one append-only file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.handle = -1
+
+    def acquire(self, wait_seconds: float = 20.0) -> None:
+        """Take the lock, waiting for the children of a run whose supervisor is gone.
+
+        Raises:
+            HomeInUse: a supervisor that is alive holds it, or its children would not stop.
+        """
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        deadline = time.monotonic() + wait_seconds
+        while not _try_lock(handle):
+            holder = self._holder()
+            pid, url = holder.get("pid"), holder.get("url")
+            if isinstance(pid, int) and _is_alive(pid):
+                os.close(handle)
+                where = f" at {url}" if url else ""
+                message = (
+                    f"intff serve already runs in {self._path.parent} (process {pid}{where}); "
+                    "stop it, or use another --home"
+                )
+                raise HomeInUse(message)
+            if time.monotonic() > deadline:
+                os.close(handle)
+                message = (
+                    f"processes of an earlier intff serve still run in {self._path.parent}; "
+                    "stop them, or use another --home"
+                )
+                raise HomeInUse(message)
+            time.sleep(0.2)
+        self.handle = handle
+        self.note(None)
+
+    def note(self, url: str | None) -> None:
+        """Write down who holds the lock and where it serves."""
+        content = json.dumps({"pid": os.getpid(), "url": url}).encode()
+        os.ftruncate(self.handle, 0)
+        os.pwrite(self.handle, content, 0)
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self.handle >= 0:
+            os.ftruncate(self.handle, 0)
+            os.close(self.handle)
+            self.handle = -1
+
+    def _holder(self) -> dict[str, object]:
+        try:
+            found = json.loads(self._path.read_text() or "{}")
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,79 @@
+"""The OpenAPI document: what it says of the whole, and the problem schema that every error shares."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from service.parts import Parts
+from service.problems import ProblemDocument
+
+ABOUT: dict[str, Any] = {
+    "title": "IntFF",
+    "version": version("intff"),
+    "summary": "Train networks with the Integrated Forward-Forward algorithm, and classify images with them.",
+    "description": (
+        "Submit a training job, watch it, and ask the model it publishes for one goodness per label. "
+        "Errors are RFC 9457 problem documents with a stable `code`."
+    ),
+    "openapi_tags": [
+        {"name": "jobs", "description": "Training runs."},
+        {"name": "models", "description": "What succeeded jobs publish, and names for it."},
+        {"name": "predictions", "description": "Classifying images."},
+        {"name": "presets", "description": "Training specs by name."},
+        {"name": "service", "description": "Health and metrics."},
+    ],
+    "redoc_url": None,
+}
+
+
+def install(app: FastAPI) -> None:
+    """Let the application describe itself, with the schema that its errors name."""
+
+    def document() -> dict[str, Any]:
+        described = whole()
+        parts: Parts | None = getattr(app.state, "parts", None)
+        return described if parts is None or not parts.keyring.is_open else _without_keys(described)
+
+    def whole() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            described = get_openapi(
+                title=app.title,
+                version=app.version,
+                summary=app.summary,
+                description=app.description,
+                tags=app.openapi_tags,
+                routes=app.routes,
+            )
+            _drop_foreign_errors(described)
+            problem = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+            described["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem}
+            app.openapi_schema = described
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI's own way to extend the document
+
+
+def _without_keys(described: dict[str, Any]) -> dict[str, Any]:
+    """The document of a service that asks for no key: with one it would promise a 401 that never comes."""
+    paths = {
+        path: {
+            method: {name: value for name, value in operation.items() if name != "security"}
+            for method, operation in operations.items()
+        }
+        for path, operations in described["paths"].items()
+    }
+    return {**described, "paths": paths}
+
+
+def _drop_foreign_errors(described: dict[str, Any]) -> None:
+    """Take out the framework's own 422, which it lists for every path parameter and which is never sent."""
+    for operations in described["paths"].values():
+        for operation in operations.values():
+            if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        described["components"]["schemas"].pop(name, None)

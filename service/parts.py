@@ -1,0 +1,76 @@
+"""What one running application is made of, opened when it starts and closed when it stops."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import anyio
+from celery import Celery
+from sqlalchemy import Engine
+
+from service.image_bodies import ImageLimits
+from service.keyring import Keyring
+from service.metrics import Metrics
+from service.prediction import Predictor
+from service.rate_limit import RateLimit
+from service.valkey import socket_folder
+from service.watcher import Watcher
+from store.artifacts import Artifacts
+from store.database import Sessions, connect, read_sessions, sessions
+from store.queue import celery_app
+from store.settings import Settings
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that routes share."""
+
+    settings: Settings
+    engine: Engine
+    sessions: Sessions
+    """Of sessions that write."""
+    read_sessions: Sessions
+    """Of sessions that only read."""
+    keyring: Keyring
+    rate_limit: RateLimit
+    broker: Celery
+    artifacts: Artifacts
+    metrics: Metrics
+    predictor: Predictor
+    watcher: Watcher
+    image_limits: ImageLimits
+    prediction_threads: anyio.CapacityLimiter
+    """Of their own, and as many as cores: large predictions must not keep every other route waiting."""
+
+
+@contextmanager
+def open_parts(settings: Settings, metrics: Metrics) -> Iterator[Parts]:
+    """Prepare the parts; inside a running event loop. No connection is opened before its first use."""
+    engine = connect(settings.database_url)
+    # Without a broker of its own, the one that `intff serve` runs for the same home is meant.
+    broker_url = settings.broker_url or f"redis+socket://{socket_folder(settings.home) / 'valkey.sock'}"
+    broker = celery_app(broker_url)
+    artifacts = Artifacts(settings.artifacts_url)
+    writing, reading = sessions(engine), read_sessions(engine)
+    try:
+        yield Parts(
+            settings=settings,
+            engine=engine,
+            sessions=writing,
+            read_sessions=reading,
+            keyring=Keyring(settings, writing, reading),
+            rate_limit=RateLimit(settings.rate_limit_per_second, settings.rate_limit_burst),
+            broker=broker,
+            artifacts=artifacts,
+            metrics=metrics,
+            predictor=Predictor(reading, artifacts),
+            watcher=Watcher(reading),
+            image_limits=ImageLimits(settings.max_images, settings.max_image_pixels),
+            prediction_threads=anyio.CapacityLimiter(os.cpu_count() or 1),
+        )
+    finally:
+        broker.close()
+        engine.dispose()

@@ -1,0 +1,174 @@
+"""Models in memory, ready to answer: found by id or alias, verified, and run on ONNX Runtime."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass
+from threading import Lock
+from time import monotonic, perf_counter
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import structlog
+from numpy.typing import NDArray
+
+from intff.predictions import Outputs, Prediction, predictions
+from service.errors import ModelCorrupt
+from service.model_files import GRAPH, read_graph
+from store import queries
+from store.artifacts import Artifacts
+from store.database import Sessions
+from store.errors import NotFound
+from store.ids import is_id
+
+log = structlog.get_logger("intff.prediction")
+
+Floats = NDArray[np.float32]
+
+_MOST_MODELS = 32  # in memory; a model of the default limits takes at most 200 MB, a usual one 1 MB
+_ALIAS_SECONDS = 0.5  # how long another process's change of an alias may go unseen
+_BATCH = 128  # images in one run: each label's variant of each image is in memory at once
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A verified model, loaded; safe to use from several threads."""
+
+    id: str
+    owner: str
+    labels: list[str]
+    image_shape: tuple[int, int, int]
+    session: Any  # ONNX Runtime ships no types
+    outputs: tuple[str, ...]
+    seconds_per_image: float
+    """As measured when it was loaded; tells whether an answer may be computed in the event loop."""
+
+    def predict(self, images: Floats) -> list[Prediction]:
+        """Classify images of 0 to 1, [N, C, H, W]."""
+        found: list[Prediction] = []
+        for start in range(0, len(images), _BATCH):
+            values = self.session.run(None, {"images": images[start : start + _BATCH]})
+            found += predictions(Outputs(**dict(zip(self.outputs, values, strict=True))), self.labels)
+        return found
+
+
+class Predictor:
+    """The models of one API process; all but `forget_aliases` is called in the event loop."""
+
+    def __init__(self, sessions: Sessions, artifacts: Artifacts, most_models: int = _MOST_MODELS) -> None:
+        self._sessions = sessions
+        self._artifacts = artifacts
+        self._most_models = most_models
+        self._models: OrderedDict[str, ServedModel] = OrderedDict()
+        self._loading: dict[str, asyncio.Lock] = {}
+        self._aliases: dict[tuple[str, str], tuple[str, float]] = {}
+        self._alias_generation = 0
+        self._alias_lock = Lock()
+
+    async def find(self, name: str, owner: str) -> ServedModel:
+        """A model by its id or an alias; without the database when it is in memory.
+
+        Raises:
+            NotFound: there is none, or it is another owner's.
+            ModelCorrupt: its stored graph is not the one that was published.
+        """
+        model = self.at_hand(name, owner)
+        if model is not None:
+            return model
+        model_id = name if is_id(name, "model") else self._known_alias(name, owner)
+        if model_id is None:
+            model_id = await asyncio.to_thread(self._resolve, name, owner)
+        model = self._models.get(model_id)
+        if model is None:
+            model = await self._load_once(model_id, owner)
+        if model.owner != owner:
+            raise NotFound(_nothing(name))
+        return model
+
+    def at_hand(self, name: str, owner: str) -> ServedModel | None:
+        """The same, if it is in memory and the owner's; without waiting for anything."""
+        model_id = name if name in self._models else self._known_alias(name, owner)
+        model = self._models.get(model_id) if model_id else None
+        if model is None or model.owner != owner:
+            return None
+        self._models.move_to_end(model.id)
+        return model
+
+    def forget_aliases(self) -> None:
+        """Look every alias up again; called after a change of one, from any thread."""
+        with self._alias_lock:
+            self._alias_generation += 1
+            self._aliases.clear()
+
+    def _known_alias(self, name: str, owner: str) -> str | None:
+        known = self._aliases.get((owner, name))
+        return known[0] if known and monotonic() < known[1] else None
+
+    def _resolve(self, name: str, owner: str) -> str:
+        generation, began = self._alias_generation, monotonic()
+        with self._sessions() as session:
+            model_id = queries.get_model(session, name, owner=owner).id
+        with self._alias_lock:
+            # A change that came between the look and now would otherwise be hidden by what was seen before it.
+            if generation == self._alias_generation:
+                if len(self._aliases) >= 1000:  # noqa: PLR2004 -- far more than in use; expired ones go with the rest
+                    self._aliases.clear()
+                self._aliases[owner, name] = (model_id, began + _ALIAS_SECONDS)
+        return model_id
+
+    async def _load_once(self, model_id: str, owner: str) -> ServedModel:
+        """Load a model that many may ask for at once."""
+        lock = self._loading.setdefault(model_id, asyncio.Lock())
+        try:
+            async with lock:
+                if model_id not in self._models:
+                    self._models[model_id] = await asyncio.to_thread(self._load, model_id, owner)
+                    while len(self._models) > self._most_models:
+                        self._models.popitem(last=False)
+                return self._models[model_id]
+        finally:
+            if not lock.locked():
+                self._loading.pop(model_id, None)
+
+    def _load(self, model_id: str, owner: str) -> ServedModel:
+        with self._sessions() as session:
+            row = queries.get_model(session, model_id, owner=owner)
+        began = perf_counter()
+        graph = read_graph(self._artifacts, row)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # requests are the parallelism; threads of one run would fight over the cores
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            loaded = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its own classes, one for each way in which a graph can be wrong
+            msg = f"{GRAPH} of {row.id!r} cannot be loaded: {error}"
+            raise ModelCorrupt(msg) from error
+        shape = tuple(row.manifest["image_shape"])
+        served = ServedModel(
+            id=row.id,
+            owner=row.owner,
+            labels=row.manifest["labels"],
+            image_shape=shape,
+            session=loaded,
+            outputs=tuple(output.name for output in loaded.get_outputs()),
+            seconds_per_image=_measure(loaded, shape),
+        )
+        log.info("model_loaded", model=row.id, seconds=round(perf_counter() - began, 3))
+        return served
+
+
+def _measure(session: Any, shape: tuple[int, ...]) -> float:  # noqa: ANN401 -- ONNX Runtime ships no types
+    image = np.zeros((1, *shape), np.float32)
+    seconds = []
+    for _ in range(6):
+        began = perf_counter()
+        session.run(None, {"images": image})
+        seconds.append(perf_counter() - began)
+    return min(seconds)  # the first one also allocates, and a busy machine interrupts some
+
+
+def _nothing(name: str) -> str:
+    return f"there is no model {name!r}"

@@ -1,0 +1,111 @@
+"""A thread of every API process that puts lost jobs back into the queue and publishes those nobody has claimed.
+
+Any number of processes may do it at once; the store's conditional updates make that harmless.
+"""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime
+from math import inf
+from time import monotonic
+
+import structlog
+from celery import Celery
+from sqlalchemy.orm import Session
+
+from service.metrics import Metrics
+from service.publishing import publish_all
+from store.clock import database_time
+from store.database import Sessions
+from store.queries import sweep
+from store.settings import Settings
+
+log = structlog.get_logger("intff.reconciler")
+
+_LONGEST_PAUSE = 10.0  # seconds between tries while the database or the broker is away; jobs wait for the next one
+_STALLED_SECONDS = 1.0  # that the database's time takes to come, where milliseconds are usual
+
+
+class Reconciler:
+    """Sweeps until it is stopped; an outage of the database or the broker only slows it down."""
+
+    def __init__(self, sessions: Sessions, broker: Celery, settings: Settings, metrics: Metrics) -> None:
+        self._sessions = sessions
+        self._broker = broker
+        self._settings = settings
+        self._metrics = metrics
+        self._stopping = threading.Event()
+        self._failures = 0
+        self._was_away = False
+        self._spare_until = -inf
+        self._good: datetime | None = None
+        self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
+
+    def start(self) -> None:
+        """Begin, with a first sweep at once: a restart is when jobs are most likely to be found lost."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the sweep under way."""
+        self._stopping.set()
+        self._thread.join(timeout=10)
+
+    def sweep_once(self) -> bool:
+        """Settle and publish once.
+
+        Returns:
+            Whether the broker took everything.
+        """
+        with self._sessions.begin() as session:
+            swept = sweep(
+                session,
+                max_attempts=self._settings.max_attempts,
+                republish_seconds=self._settings.republish_seconds,
+                as_of=self._last_good_moment(session),
+            )
+        for action in ("requeued", "failed", "cancelled", "paused"):
+            settled: list[str] = getattr(swept, action)
+            self._metrics.saw_reconciled(action, len(settled))
+            for job in settled:
+                log.info("job_reconciled", job=job, action=action)
+        taken = publish_all(self._broker, self._sessions, swept.to_publish)
+        if taken:
+            self._metrics.saw_reconciled("published", len(swept.to_publish))
+        return taken
+
+    def _last_good_moment(self, session: Session) -> datetime:
+        """The moment at which a lease must have run out for its worker to count as silent.
+
+        That is now, or just before the database was away or stood still: then no worker could
+        renew its lease, and the living ones are given the time to do it.
+        """
+        asked = monotonic()
+        now = database_time(session)
+        if self._was_away or monotonic() - asked > _STALLED_SECONDS:
+            self._spare_until = monotonic() + self._settings.lease_seconds
+        self._was_away = False
+        if self._good is None or monotonic() >= self._spare_until:
+            self._good = now
+        return self._good
+
+    def _run(self) -> None:
+        while True:
+            self._note(self._try())
+            pause = self._settings.sweep_seconds * 2**self._failures
+            if self._stopping.wait(min(pause, max(_LONGEST_PAUSE, self._settings.sweep_seconds))):
+                return
+
+    def _try(self) -> bool:
+        try:
+            return self.sweep_once()
+        except Exception as error:  # whatever it is, the next sweep may work, and no other thread does this
+            self._was_away = True
+            if not self._failures:
+                log.exception("sweep_failed", error=str(error))
+            return False
+
+    def _note(self, worked: bool) -> None:
+        if worked and self._failures:
+            log.info("sweep_recovered")
+        self._failures = 0 if worked else min(self._failures + 1, 6)

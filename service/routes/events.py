@@ -1,0 +1,166 @@
+"""A job's life as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Response, status
+from fastapi.responses import StreamingResponse
+from fastapi.sse import format_sse_event
+
+from service.dependencies import SIGNED_IN, JobIdDep, OwnerDep, PartsDep
+from service.problems import documented
+from service.watcher import Change, Mailbox, Place
+from store import queries
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], **SIGNED_IN)
+
+_KEEP_ALIVE_SECONDS = 10.0  # proxies drop a connection that is silent for half a minute or more
+_KEEP_ALIVE = format_sse_event(comment="still here")
+_ID = re.compile(r"([0-9]{1,9})-([0-9]{1,18})")
+
+_EXAMPLE = """\
+event: status
+data: {"id": "job_06f2k4m8", "object": "job", "status": "running", "is_terminal": false}
+id: 0-0
+
+event: metrics
+data: {"epoch": 1, "seconds": 2.5, "loss": 0.693, "validation_accuracy": 0.912}
+id: 1-0
+
+event: progress
+data: {"epoch": 2, "epochs": 20, "fraction": 0.05, "eta_seconds": 47.5}
+id: 1-7
+
+"""
+
+_EVENT = {
+    "type": "object",
+    "required": ["event", "data", "id"],
+    "properties": {
+        "event": {"type": "string", "enum": ["status", "progress", "metrics"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+        "id": {"type": "string", "pattern": f"^{_ID.pattern}$"},
+    },
+}
+
+
+class EventStream(StreamingResponse):
+    """Events already written; FastAPI's own EventSourceResponse would want to write them from a generator route."""
+
+    media_type = "text/event-stream"
+
+
+async def _mailbox(
+    job_id: JobIdDep,
+    parts: PartsDep,
+    owner: OwnerDep,
+    last_event_id: Annotated[
+        str | None, Header(description="The id of the last event that arrived; the stream goes on after it.")
+    ] = None,
+) -> AsyncIterator[Mailbox | None]:
+    """The stream's mailbox; None when the client has been told of the job's end already."""
+
+    def read() -> tuple[int, bool]:
+        with parts.read_sessions() as session:
+            row = queries.get_job(session, job_id, owner=owner)
+            return row.revision, row.status.is_terminal
+
+    revision, is_terminal = await asyncio.to_thread(read)
+    place = _place(last_event_id)
+    if is_terminal and place.revision == revision:
+        yield None
+        return
+    with parts.watcher.watch(job_id, place) as mailbox, parts.metrics.event_streams.track_inprogress():
+        yield mailbox
+
+
+# Closed after the stream has ended, however it ends: a client that goes away leaves nothing behind.
+MailboxDep = Annotated[Mailbox | None, Depends(_mailbox)]
+
+
+@router.get(
+    "/{job_id}/events",  # noqa: FAST003 -- the id is read by the mailbox's dependency
+    operation_id="watch_job",
+    response_class=Response,  # else the whole stream would be described beside its events
+    response_description=(
+        "Events `status` (the job), `progress` (its progress) and `metrics` (of one epoch), each with an `id`; "
+        "the status that is terminal is the last."
+    ),
+    responses={
+        200: {"content": {"text/event-stream": {"itemSchema": _EVENT, "example": _EXAMPLE}}},
+        204: {"description": "The event of this Last-Event-ID was the last one: do not come back."},
+        **documented("unauthorized", "rate_limited", "not_found", "internal_error", "unavailable"),
+    },
+)
+async def watch_job(mailbox: MailboxDep, parts: PartsDep) -> Response:
+    """Follow a job to its end. A broken connection goes on after its `Last-Event-ID`, without losing an epoch."""
+    if mailbox is None:
+        return Response(status_code=status.HTTP_204_NO_CONTENT)
+
+    async def stream() -> AsyncIterator[bytes]:
+        teller = Teller(mailbox.began)
+        while not parts.watcher.closing:
+            try:
+                await asyncio.wait_for(mailbox.arrived.wait(), _KEEP_ALIVE_SECONDS)
+            except TimeoutError:
+                yield _KEEP_ALIVE
+                continue
+            change = mailbox.take()
+            if change is None:
+                continue
+            for event in teller.events(change):
+                yield event
+            if change.snapshot.status.is_terminal:
+                return
+
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # the second is for nginx
+    return EventStream(stream(), headers=headers)
+
+
+class Teller:
+    """Turns changes into events. An event's id is `epoch-revision`: where a new connection has to go on.
+
+    Only the last event of a change carries the new revision, so that a connection that breaks between
+    two of them is told the rest again; epochs are told once, whatever breaks.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._told_status = ""
+        self._told_progress = ""
+
+    def events(self, change: Change) -> list[bytes]:
+        """The events that tell of a change, in their order."""
+        snapshot = change.snapshot
+        told: list[tuple[str, str, int]] = []  # kind, data, the last epoch told by then
+        epoch = self._place.epoch
+        has_status = snapshot.unhurried != self._told_status
+        if has_status and not snapshot.status.is_terminal:
+            told.append(("status", snapshot.job, epoch))
+        for row in change.epochs:
+            epoch = row.epoch
+            told.append(("metrics", row.metrics, epoch))
+        if snapshot.progress != self._told_progress:
+            told.append(("progress", snapshot.progress, epoch))
+        if has_status and snapshot.status.is_terminal:
+            told.append(("status", snapshot.job, epoch))
+        before = self._place.revision
+        self._told_status, self._told_progress = snapshot.unhurried, snapshot.progress
+        self._place = Place(epoch, snapshot.revision)
+        last = len(told) - 1
+        return [
+            format_sse_event(
+                event=kind, data_str=data, id=f"{seen}-{snapshot.revision if position == last else before}"
+            )
+            for position, (kind, data, seen) in enumerate(told)
+        ]
+
+
+def _place(last_event_id: str | None) -> Place:
+    """Where an id says that a stream was; one that is not ours starts from the beginning."""
+    found = _ID.fullmatch(last_event_id or "")
+    return Place(int(found[1]), int(found[2])) if found else Place()

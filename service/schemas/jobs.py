@@ -1,0 +1,206 @@
+"""Jobs as JSON: the request that makes one, and what the service tells of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from math import isfinite
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from intff.spec import TrainSpec
+from store.statuses import JobStatus
+
+SHORT = {"spec": {"architecture": "784,(200,200,200),(50,50)", "algorithm": "intff", "noise": "paper_mixture"}}
+LONG = {
+    "spec": {
+        "version": 1,
+        "dataset": {"kind": "mnist", "train_size": None, "validation_size": 5000},
+        "noise": {"kind": "none"},
+        "architecture": {
+            "kind": "layers",
+            "input_shape": [1, 28, 28],
+            "units": [[200, 200, 200], [50, 50]],
+            "activation": "relu",
+        },
+        "algorithm": {
+            "kind": "intff",
+            "theta": 1.5,
+            "goodness": "mean_square",
+            "loss": "softplus",
+            "negatives": {"kind": "random_label", "count": 1},
+            "normalization": "l2",
+            "label_encoding": {"kind": "overlay", "value": 1.0},
+            "classifier": "goodness",
+        },
+        "training": {
+            "epochs": 20,
+            "batch_size": 256,
+            "learning_rate": 0.003,
+            "optimizer": "adam",
+            "schedule": "cosine",
+            "early_stopping": None,
+            "seed": 0,
+            "device": "auto",
+            "precision": "float32",
+        },
+    },
+    "name": "the paper's larger network",
+    "metadata": {"experiment": "table 1"},
+    "priority": 0,
+}
+JOB_REQUESTS: dict[str, Any] = {
+    "short": {"summary": "What differs from the defaults, in the paper's notation", "value": SHORT},
+    "preset": {"summary": "A preset, with one thing changed", "value": {"spec": {"preset": "fast", "noise": "none"}}},
+    "long": {"summary": "Everything said", "value": LONG},
+}
+
+
+def storable(text: str) -> str:
+    """Refuse what no database text may hold: the character NUL, and half of a surrogate pair."""
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        msg = "the character NUL and single surrogates cannot be kept"
+        raise ValueError(msg)
+    return text
+
+
+def _scalar(value: Any) -> Scalar:  # noqa: ANN401 -- whatever arrived
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, float) and not isfinite(value):
+        msg = "a number must be finite"
+        raise ValueError(msg)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    msg = "metadata is flat: a value is a string, a number, a boolean or null"
+    raise ValueError(msg)
+
+
+Scalar = str | int | float | bool | None
+Text = Annotated[str, AfterValidator(storable)]
+Metadata = dict[
+    Text,
+    Annotated[Scalar, PlainValidator(_scalar), WithJsonSchema({"type": ["string", "number", "boolean", "null"]})],
+]
+
+
+class JobRequest(BaseModel):
+    """What is to be trained."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    spec: TrainSpec
+    name: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+    """For people; need not be unique."""
+    metadata: Metadata = {}
+    """Kept and returned as it is: flat, and small."""
+    priority: Annotated[int, Field(ge=0, le=9, strict=True)] = 0
+    """Jobs of a higher number are taken first."""
+
+
+class _AsTrainSpec:
+    """Documents a stored spec by its type; a spec stored by an older version is still only shown."""
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(TrainSpec.__pydantic_core_schema__)
+
+
+StoredSpec = Annotated[dict[str, Any], _AsTrainSpec()]
+
+
+class Progress(BaseModel):
+    """How far a job is."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    epoch: int = 0
+    """The epoch under way, from 1; 0 before the first."""
+    epochs: int
+    fraction: float = 0.0
+    """Of the whole run, 0 to 1."""
+    eta_seconds: float | None = None
+    waiting: Annotated[str | None, Field(exclude_if=lambda says: says is None)] = None
+    """Why a queued job does not start; only there when no live worker would take it."""
+
+
+class EpochMetrics(BaseModel):
+    """What one epoch came to."""
+
+    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+
+    epoch: int
+    seconds: float
+    loss: float
+    unit_losses: list[float]
+    """One per hidden unit."""
+    unit_goodness_positive: list[float]
+    unit_goodness_negative: list[float]
+    validation_accuracy: float
+    learning_rate: float
+    samples_per_second: float
+
+
+class Result(BaseModel):
+    """What a succeeded job came to."""
+
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
+
+    test_accuracy: float
+    train_seconds: float
+    """Wall time of the training steps alone."""
+
+
+class JobError(BaseModel):
+    """Why a job failed."""
+
+    code: str
+    message: str
+
+
+class Job(BaseModel):
+    """One training run."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    id: str
+    object: Literal["job"] = "job"
+    name: str | None
+    status: JobStatus
+    is_terminal: bool
+    """True once the status will not change again."""
+    spec: StoredSpec
+    """With every default filled in; posted again, it is the same run."""
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    progress: Progress
+    latest_metrics: EpochMetrics | None
+    result: Result | None
+    attempt: int
+    """How many workers have begun this job; more than one after a crash or a pause."""
+    error: JobError | None
+    model_id: str | None
+    metadata: dict[str, Any]
+
+
+class JobPage(BaseModel):
+    """Jobs, newest first."""
+
+    data: list[Job]
+    has_more: bool
+
+
+class MetricsPage(BaseModel):
+    """Every epoch so far, in order."""
+
+    data: list[EpochMetrics]

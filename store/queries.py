@@ -1,0 +1,78 @@
+"""Every query of the project, under one name. They take a session first and never commit."""
+
+from store.attempts import (
+    Claim,
+    Orders,
+    claim,
+    fail,
+    hand_back,
+    record_checkpoint,
+    record_epoch,
+    renew,
+    set_cancelled,
+    set_paused,
+    succeed,
+)
+from store.clock import database_time
+from store.jobs import (
+    count_active,
+    get_job,
+    list_jobs,
+    list_metrics,
+    request_cancel,
+    request_pause,
+    request_resume,
+    revisions,
+    submit,
+)
+from store.keys import KnownKeys, create_key, known_keys, list_keys, note_use, revoke_key
+from store.models import LATEST, get_model, list_models, set_alias
+from store.overview import aliases_of, count_by_status, count_waiting
+from store.pages import Page
+from store.reconcile import Queued, Swept, mark_unpublished, sweep
+from store.workers import beat, live_queues, live_workers
+
+__all__ = [
+    "LATEST",
+    "Claim",
+    "KnownKeys",
+    "Orders",
+    "Page",
+    "Queued",
+    "Swept",
+    "aliases_of",
+    "beat",
+    "claim",
+    "count_active",
+    "count_by_status",
+    "count_waiting",
+    "create_key",
+    "database_time",
+    "fail",
+    "get_job",
+    "get_model",
+    "hand_back",
+    "known_keys",
+    "list_jobs",
+    "list_keys",
+    "list_metrics",
+    "list_models",
+    "live_queues",
+    "live_workers",
+    "mark_unpublished",
+    "note_use",
+    "record_checkpoint",
+    "record_epoch",
+    "renew",
+    "request_cancel",
+    "request_pause",
+    "request_resume",
+    "revisions",
+    "revoke_key",
+    "set_alias",
+    "set_cancelled",
+    "set_paused",
+    "submit",
+    "succeed",
+    "sweep",
+]

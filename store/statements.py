@@ -1,0 +1,39 @@
+"""The shapes of statement that every query shares: a conditional change that answers with the row, and an upsert."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, literal, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import DeclarativeBase, Session
+
+from store.statuses import JobStatus
+from store.tables import Job
+
+CHANGE = {"synchronize_session": False, "populate_existing": True}
+"""Options of every UPDATE: the database decides which rows it touches, and the session takes what it answers."""
+
+
+def change_job(session: Session, *conditions: ColumnElement[bool], **values: Any) -> Job | None:  # noqa: ANN401
+    """Change the one job that meets all conditions, in one statement, and raise its revision.
+
+    Returns:
+        The row as it is now, or None when nothing met the conditions.
+    """
+    return session.scalars(
+        update(Job).where(*conditions).values(revision=Job.revision + 1, **values).returning(Job),
+        execution_options=CHANGE,
+    ).one_or_none()
+
+
+def insert_into(session: Session, table: type[DeclarativeBase]) -> postgresql.Insert | sqlite.Insert:
+    """An INSERT that knows ON CONFLICT, which both databases have but SQLAlchemy spells for each."""
+    if session.get_bind().dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)
+
+
+def status(value: JobStatus) -> ColumnElement[JobStatus]:
+    """A status as an SQL expression, for the branches of a CASE."""
+    return literal(value, Job.status.type)

@@ -1,0 +1,149 @@
+"""Whatever is wrong ends in one clear line and the right exit code, with nothing half-written."""
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    Image.fromarray(np.full((8, 8), 255, np.uint8)).save(tmp_path / "picture.png")
+    return tmp_path / "picture.png"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--architecture", "784,ten"], "error: architecture: expected a width such as 200"),
+        (["--architecture", "64,(10)"], r"error: architecture: mnist images have the shape [1, 28, 28], 784 pixels"),
+        (["--architecture", "784,(1000000000)"], "785,000,000,000 parameters; at most 50,000,000 are allowed"),
+        (["--algorithm", "adaline"], "error: algorithm: Input tag 'adaline'"),
+        (["--dataset", "cifar"], "error: dataset: Input tag 'cifar'"),
+        (["--noise", "loud"], "error: noise: Input tag 'loud'"),
+        (["--learning-rate", "nan"], "error: training.learning_rate: Input should be a finite number, got nan"),
+        (["--epochs", "0"], "error: training.epochs: Input should be greater than or equal to 1, got 0"),
+        (["--epochs", "many"], "'many' is not a valid integer"),
+        (["--preset", "best"], "'best' is not one of 'fast'"),
+        (["--spec", "nowhere.json"], "'nowhere.json': No such file or directory"),
+        (["--nonsense"], "No such option"),
+    ],
+)
+def test_wrong_usage_is_2(intff: Run, arguments: list[str], says: str) -> None:
+    done = intff("train", "--json", *arguments)
+    assert done.code == 2
+    assert says in done.err
+    assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    ("contents", "says"),
+    [
+        (b"", "is not JSON"),
+        (b"{", "is not JSON"),
+        (b"\xff\xfe", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b'{"training": {"epochs": ' + b"9" * 5000 + b"}}", "is not JSON"),
+        (b"[1]", "must hold a JSON object, a training spec; got list"),
+        (b'{"algorithm": {"theta": NaN}}', "algorithm.theta: Input should be a finite number, got nan"),
+        (b'{"algorithm": {"theta": 1e999}}', "algorithm.theta: Input should be a finite number, got inf"),
+        (b'{"colour": "red"}', "colour: Extra inputs are not permitted, got 'red'"),
+    ],
+)
+def test_a_bad_spec_file_is_2(intff: Run, tmp_path: Path, contents: bytes, says: str) -> None:
+    (tmp_path / "spec.json").write_bytes(contents)
+    done = intff("train", "--spec", tmp_path / "spec.json", "--out", tmp_path / "out")
+    assert done.code == 2
+    assert says in done.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["spec.json"]
+
+
+def test_an_out_that_is_taken_or_cannot_be_made_is_2_before_any_training(intff: Run, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a").write_text("1")
+    (tmp_path / "file").write_text("1")
+    for out, says in (
+        ("full", "is not an empty folder"),
+        ("file", "is not an empty folder"),
+        ("file/below", "cannot be made"),
+    ):
+        done = intff("train", "--dataset", "digits", "--preset", "digits", "--out", tmp_path / out)
+        assert done.code == 2
+        assert says in done.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]
+
+
+def test_a_broken_data_set_file_is_1_and_named(intff: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "data" / "mnist"
+    folder.mkdir(parents=True)
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (folder / f"{name}-ubyte.gz").write_bytes(gzip.compress(b"not an IDX file"))
+    monkeypatch.setenv("INTFF_DATA_DIR", str(tmp_path / "data"))
+    done = intff("train", "--dataset", "mnist", "--epochs", "1", "--out", tmp_path / "out", "--json")
+    assert done.code == 1
+    assert done.err.startswith("error: ")
+    assert "train-images-idx3-ubyte.gz cannot be used" in done.err
+    assert done.out == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+
+
+def test_a_run_that_diverges_is_1_and_writes_nothing(intff: Run, tmp_path: Path) -> None:
+    spec = {
+        "dataset": "digits",
+        "architecture": "64,(50,50,50,50,50,50,50,50)",
+        "algorithm": {"goodness": "sum_square", "label_encoding": {"value": 1000}},
+        "training": {"epochs": 50, "batch_size": 64, "learning_rate": 10, "schedule": "constant"},
+    }
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    done = intff("train", "--spec", tmp_path / "spec.json", "--out", tmp_path / "out")
+    assert done.code == 1
+    assert "error: the loss became" in done.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["spec.json"]
+
+
+def test_no_model_or_a_broken_one_is_1(intff: Run, tmp_path: Path, picture: Path, model_folder: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "manifest.json").write_bytes((model_folder / "manifest.json").read_bytes())
+    for folder in ("nowhere", "broken", "picture.png"):
+        for arguments in (
+            ["predict", "--model", tmp_path / folder, picture],
+            ["evaluate", "--model", tmp_path / folder],
+        ):
+            done = intff(*arguments)
+            assert done.code == 1
+            assert f"error: {tmp_path / folder} does not hold a model that can be read" in done.err
+
+
+def test_what_is_no_picture_is_1_and_named(intff: Run, tmp_path: Path, picture: Path, model_folder: Path) -> None:
+    (tmp_path / "text.png").write_text("I am a text")
+    (tmp_path / "cut.png").write_bytes(picture.read_bytes()[:40])
+    for name, says in (
+        ("text.png", "got text"),
+        ("cut.png", "damaged or cut off"),
+        ("absent.png", "No such file"),
+        (".", "Is a directory"),
+    ):
+        done = intff("predict", "--model", model_folder, picture, tmp_path / name, "--json")
+        assert done.code == 1
+        assert says in done.err
+        assert str(tmp_path / name) in done.err
+        assert done.out == ""
+
+
+def test_pictures_are_needed(intff: Run, model_folder: Path) -> None:
+    done = intff("predict", "--model", model_folder)
+    assert done.code == 2
+    assert "Missing argument 'FILES...'" in done.err
+
+
+def test_a_model_is_not_measured_on_images_of_another_shape(intff: Run, model_folder: Path) -> None:
+    done = intff("evaluate", "--model", model_folder, "--dataset", "mnist")
+    assert done.code == 2
+    assert "takes images of shape [1, 8, 8], but those of mnist are [1, 28, 28]" in done.err

@@ -1,0 +1,47 @@
+import json
+from io import BytesIO
+from typing import Any
+
+import pytest
+
+from intff.commands.spec_options import spec_data
+from intff.errors import SpecError
+
+PARTS = ["dataset", "noise", "architecture", "algorithm"]
+TRAINING = ["epochs", "batch_size", "learning_rate", "jitter", "seed", "device"]
+NONE: dict[str, Any] = dict.fromkeys([*PARTS, *TRAINING])
+
+
+def _data(spec: object = None, preset: str | None = None, **given: Any) -> dict[str, Any]:
+    file = None if spec is None else BytesIO(json.dumps(spec).encode())
+    return spec_data(file, preset, **{**NONE, **given})
+
+
+def test_no_options_are_an_empty_spec() -> None:
+    assert _data() == {}
+
+
+def test_options_go_to_their_places() -> None:
+    assert _data(preset="fast", dataset="digits", algorithm="ff", epochs=3, learning_rate=0.1, seed=0, jitter=0) == {
+        "preset": "fast",
+        "dataset": "digits",
+        "algorithm": "ff",
+        "training": {"epochs": 3, "learning_rate": 0.1, "seed": 0, "jitter": 0},
+    }
+
+
+def test_each_option_overrides_the_file_and_leaves_the_rest() -> None:
+    file = {"algorithm": {"kind": "intff", "theta": 2}, "training": {"epochs": 9, "seed": 4}, "noise": "none"}
+    assert _data(file, algorithm="intff", epochs=3, noise="none") == {
+        "algorithm": {"kind": "intff", "theta": 2},
+        "training": {"epochs": 3, "seed": 4},
+        "noise": "none",
+    }
+    assert _data(file, algorithm="ff")["algorithm"] == "ff"
+
+
+def test_the_file_must_hold_an_object() -> None:
+    file = BytesIO(b"[]")
+    file.name = "spec.json"
+    with pytest.raises(SpecError, match=r"spec\.json must hold a JSON object, a training spec; got list"):
+        spec_data(file, None, **NONE)

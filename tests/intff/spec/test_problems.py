@@ -1,0 +1,152 @@
+import json
+import subprocess
+import sys
+from time import perf_counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from intff.errors import SpecError
+from intff.spec import read_spec
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("data", "field", "says"),
+    [
+        ({"foo": 1}, "foo", "not permitted, got 1"),
+        ({"training": {"foo": 1}}, "training.foo", "not permitted, got 1"),
+        ({"version": 2}, "version", "should be 1, got 2"),
+        ({"training": {"epochs": 0}}, "training.epochs", "greater than or equal to 1, got 0"),
+        ({"training": {"epochs": "many"}}, "training.epochs", "valid integer.*got 'many'"),
+        ({"training": {"epochs": 10**400}}, "training.epochs", "less than or equal to 100000, got 1000"),
+        ({"training": {"epochs": 10**5000}}, "training.epochs", "less than or equal to 100000"),
+        ({"training": {"seed": 2**53}}, "training.seed", "less than 9007199254740992"),
+        ({"training": {"seed": -1}}, "training.seed", "greater than or equal to 0, got -1"),
+        ({"training": {"learning_rate": NAN}}, "training.learning_rate", "finite number, got nan"),
+        ({"training": {"learning_rate": 0}}, "training.learning_rate", "greater than 0, got 0"),
+        ({"training": {"device": "tpu"}}, "training.device", "'auto', 'cpu' or 'cuda', got 'tpu'"),
+        ({"training": {"early_stopping": {"patience": 0}}}, "training.early_stopping.patience", "got 0"),
+        ({"training": 5}, "training", "got 5"),
+        ({"training": []}, "training", r"got \[\]"),
+        ({"algorithm": "adaline"}, "algorithm", "'intff', 'ff', 'bp', got {'kind': 'adaline'}"),
+        ({"algorithm": {"kind": []}}, "algorithm", "'intff', 'ff', 'bp'"),
+        ({"algorithm": {"kind": []}, "architecture": "784,20,10"}, "algorithm", "'intff', 'ff', 'bp'"),
+        ({"algorithm": ["intff"], "architecture": "784,20,10"}, "algorithm", r"got \['intff'\]"),
+        ({"algorithm": None}, "algorithm", "got None"),
+        ({"algorithm": {"theta": NAN}}, "algorithm.theta", "finite number, got nan"),
+        ({"algorithm": {"kind": "ff", "theta": float("inf")}}, "algorithm.theta", "finite number, got inf"),
+        ({"algorithm": {"theta": -1}}, "algorithm.theta", "greater than 0, got -1"),
+        ({"algorithm": {"kind": "bp", "theta": 1.5}}, "algorithm.theta", "not permitted, got 1.5"),
+        ({"algorithm": {"goodness": "cube"}}, "algorithm.goodness", "'mean_square' or 'sum_square', got 'cube'"),
+        ({"algorithm": {"negatives": "none"}}, "algorithm.negatives", "'random_label', 'wrong_label'"),
+        ({"algorithm": {"negatives": {"count": 0}}}, "algorithm.negatives.count", "greater than or equal to 1"),
+        ({"algorithm": {"negatives": {"count": 10}}}, "algorithm.negatives.count", "9 wrong labels.*got 10"),
+        ({"algorithm": {"negatives": {"count": 10**30}}}, "algorithm.negatives.count", "less than or equal to 64"),
+        ({"algorithm": {"label_encoding": {"value": 0}}}, "algorithm.label_encoding.value", "greater than 0, got 0"),
+        ({"dataset": "cifar"}, "dataset", "'mnist', 'fashion_mnist', 'kmnist', 'digits'"),
+        ({"dataset": {"kind": {}}, "architecture": "784,20,10"}, "dataset", "'mnist'"),
+        ({"dataset": ["mnist"], "architecture": "784,20,10"}, "dataset", r"got \['mnist'\]"),
+        ({"dataset": {"train_size": 55_001}}, "dataset.train_size", "55000 are left to train on"),
+        ({"dataset": {"validation_size": 60_000}}, "dataset.validation_size", "60000 held out.*0 are left"),
+        ({"dataset": {"validation_size": 10**50}}, "dataset.validation_size", "0 are left"),
+        ({"noise": "loud"}, "noise", "'none', 'paper_mixture'"),
+        ({"noise": {"kind": "none", "sigma": 1}}, "noise.sigma", "not permitted, got 1"),
+        ({"architecture": None}, "architecture", "got None"),
+        ({"architecture": [784, 10]}, "architecture", r"got \[784, 10\]"),
+        ({"architecture": {}}, "architecture.units", "Field required"),
+        ({"architecture": {"units": []}}, "architecture.units", r"at least one is needed, got \[\]"),
+        ({"architecture": {"units": [[5], []]}}, "architecture.units.1", r"at least one is needed, got \[\]"),
+        ({"architecture": {"units": [[5, 0]]}}, "architecture.units.0.1", "greater than or equal to 1, got 0"),
+        ({"architecture": {"units": [[5, 2.5]]}}, "architecture.units.0.1", "valid integer, got 2.5"),
+        ({"architecture": {"units": [["a"]]}}, "architecture.units.0.0", "valid integer, got 'a'"),
+        ({"architecture": {"units": [[True]]}}, "architecture.units.0.0", "valid integer, got True"),
+        ({"architecture": {"units": [[10**9 + 1]]}}, "architecture.units.0.0", "less than or equal to 1000000000"),
+        ({"architecture": {"units": [[1]] * 1_000_000}}, "architecture.units", "at most 64 items.*not 1000000"),
+        ({"architecture": {"units": [[1] * 1_000_000]}}, "architecture.units.0", "at most 64 items.*not 1000000"),
+        ({"architecture": {"units": [["a"]] * 1_000_000}}, "architecture.units.0.0", "valid integer, got 'a'"),
+        ({"architecture": {"units": [[]] * 1_000_000}}, "architecture.units.0", "at least one is needed"),
+        ({"architecture": {"units": [[5]], "input_shape": [1, 8, 8]}}, "architecture", "784 pixels.*takes 64"),
+        ({"architecture": {"units": [[5]], "input_shape": []}}, "architecture.input_shape", "at least one"),
+        ({"architecture": {"units": [[5]], "input_shape": [784, 0]}}, "architecture.input_shape.1", "got 0"),
+        ({"architecture": "64,(10)"}, "architecture", r"shape \[1, 28, 28\], 784 pixels, but .* takes 64"),
+        ({"architecture": "784,(10)", "dataset": "digits"}, "architecture", "64 pixels, but .* takes 784"),
+        ({"architecture": "784,0"}, "architecture", "greater than or equal to 1, got 0"),
+        ({"architecture": "784,(9999999999)"}, "architecture", "less than or equal to 1000000000"),
+        ({"architecture": "784," + "9" * 1990}, "architecture", "expected a comma"),
+        ({"architecture": "784," + "(9)," * 10**6}, "architecture", "at most 2000 characters"),
+        ({"architecture": "784,10"}, "architecture", "only an output layer"),
+        ({"architecture": "large"}, "architecture", "expected a width such as 200"),
+        (
+            {"architecture": "784,20,10", "algorithm": {"classifier": "goodness"}},
+            "algorithm.classifier",
+            "the bare last number of '784,20,10' is a softmax layer, but classifier is 'goodness'",
+        ),
+        ({"preset": "best"}, "preset", "there is no preset 'best'; choose one of fast, "),
+        ({"preset": ["fast"]}, "preset", "there is no preset"),
+        ({"preset": None}, "preset", "there is no preset None"),
+        ({"preset": "fast", "algorithm": {"theta": -1}}, "algorithm.theta", "greater than 0, got -1"),
+    ],
+    ids=lambda value: repr(value)[:60] if not isinstance(value, dict) else "",
+)
+def test_the_field_and_what_arrived_are_named_at_once(data: dict[str, Any], field: str, says: str) -> None:
+    seconds = []
+    for _ in range(3):
+        began = perf_counter()
+        with pytest.raises(SpecError, match=says) as caught:
+            read_spec(data)
+        seconds.append(perf_counter() - began)
+    assert min(seconds) < 0.1  # the best of three, since machines are busy
+    assert caught.value.field == field
+    assert str(caught.value).startswith(f"{field}: ")
+    assert len(str(caught.value)) < 3000
+
+
+@pytest.mark.parametrize("data", [None, [], "mnist", 5, [["dataset", "mnist"]]])
+def test_what_is_no_object_is_refused(data: Any) -> None:
+    with pytest.raises(SpecError, match="valid dictionary"):
+        read_spec(data)
+
+
+def test_every_problem_is_told_at_once_but_not_a_million() -> None:
+    with pytest.raises(SpecError) as caught:
+        read_spec({"noise": "loud", "training": {"epochs": 0, "seed": -1}})
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == [
+        "noise",
+        "training.epochs",
+        "training.seed",
+    ]
+    with pytest.raises(SpecError) as caught:
+        read_spec({f"field{number}": 0 for number in range(1000)})
+    assert len(str(caught.value).splitlines()) == 10
+
+
+VALUES = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.sampled_from(["intff", "bp", "mnist", "784,10", ""])
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(["kind", "count", "units", "value", "epochs", "x"]), inner, max_size=3),
+    ),
+    max_leaves=8,
+)
+PARTS = st.sampled_from(["version", "dataset", "noise", "architecture", "algorithm", "training", "preset", "extra"])
+
+
+@given(st.dictionaries(PARTS, VALUES, max_size=4))
+def test_no_data_raise_anything_but_a_spec_error(data: dict[str, Any]) -> None:
+    try:
+        spec = read_spec(data)
+    except SpecError:
+        return
+    assert read_spec(json.loads(spec.model_dump_json())) == spec
+
+
+def test_reading_a_spec_needs_no_torch() -> None:
+    code = "import sys, intff, intff.presets; intff.read_spec({}); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -1,0 +1,192 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from intff.errors import SpecError
+from intff.spec import BP, FF, Digits, IntFF, Layers, Mnist, Overlay, PaperMixture, RandomLabel, TrainSpec, read_spec
+
+DEFAULTS = {
+    "version": 1,
+    "dataset": {"kind": "mnist", "train_size": None, "validation_size": 5000},
+    "noise": {"kind": "none"},
+    "architecture": {
+        "kind": "layers",
+        "input_shape": [1, 28, 28],
+        "units": [[200, 200, 200], [50, 50]],
+        "activation": "relu",
+    },
+    "algorithm": {
+        "kind": "intff",
+        "theta": 1.5,
+        "goodness": "mean_square",
+        "loss": "softplus_logsumexp",
+        "negatives": {"kind": "wrong_label", "count": 3},
+        "normalization": "rms",
+        "label_encoding": {"kind": "overlay", "value": 5.0},
+        "classifier": "goodness",
+    },
+    "training": {
+        "epochs": 30,
+        "batch_size": 256,
+        "learning_rate": 0.003,
+        "optimizer": "adam",
+        "schedule": "cosine",
+        "jitter": 1,
+        "early_stopping": None,
+        "seed": 0,
+        "device": "auto",
+        "precision": "float32",
+    },
+}
+
+
+def test_an_empty_spec_comes_back_with_every_default() -> None:
+    assert read_spec({}).model_dump(mode="json") == DEFAULTS
+
+
+def test_short_and_long_forms_are_the_same_spec() -> None:
+    short = read_spec(
+        {
+            "dataset": "digits",
+            "noise": "paper_mixture",
+            "architecture": "64,(20,10)",
+            "algorithm": {"negatives": "random_label", "label_encoding": "overlay"},
+        }
+    )
+    long = TrainSpec(
+        dataset=Digits(),
+        noise=PaperMixture(),
+        architecture=Layers(units=((20, 10),)),
+        algorithm=IntFF(negatives=RandomLabel(), label_encoding=Overlay()),
+    )
+    assert short == long
+
+
+def test_a_part_without_a_kind_is_of_the_default_kind() -> None:
+    spec = read_spec({"dataset": {"train_size": 100}, "algorithm": {"theta": 2, "negatives": {"count": 5}}})
+    assert spec.dataset == Mnist(train_size=100)
+    assert isinstance(spec.algorithm, IntFF)
+    assert spec.algorithm.theta == 2.0
+    assert spec.algorithm.negatives.kind == "wrong_label"
+    assert spec.algorithm.negatives.count == 5
+
+
+def test_a_spec_cannot_be_changed() -> None:
+    spec = read_spec({})
+    with pytest.raises(ValueError, match="frozen"):
+        spec.version = 1  # type: ignore[misc]  # what is tested
+    with pytest.raises(ValueError, match="frozen"):
+        spec.training.epochs = 3  # type: ignore[misc]  # what is tested
+
+
+@pytest.mark.parametrize(
+    ("architecture", "algorithm", "units", "classifier"),
+    [
+        ("784,(100,50),(30,10)", "intff", ((100, 50), (30, 10)), "goodness"),
+        ("784,(100,50),(10)", "intff", ((100, 50), (10,)), "goodness"),
+        ("784,(100,50),10", "intff", ((100, 50),), "softmax"),
+        ("784,(100,50),10", {}, ((100, 50),), "softmax"),
+        ("784,(100,50),10", {"classifier": "softmax"}, ((100, 50),), "softmax"),
+        ("784,(100,50),20", "intff", ((100, 50), (20,)), "goodness"),
+        ("784,100,50,10", "ff", ((100,), (50,), (10,)), "goodness"),
+        ("784,(100,50),10", "ff", ((100,), (50,), (10,)), "goodness"),
+        ("784,100,50,10", "bp", ((100, 50),), None),
+        ("784,(100,50),(10)", "bp", ((100, 50, 10),), None),
+        ("784,100,50", "bp", ((100, 50),), None),
+    ],
+)
+def test_a_bare_last_number_of_classes_is_the_softmax_layer_except_under_ff(
+    architecture: str, algorithm: object, units: tuple[tuple[int, ...], ...], classifier: str | None
+) -> None:
+    spec = read_spec({"architecture": architecture, "algorithm": algorithm})
+    assert spec.architecture.units == units
+    assert (None if isinstance(spec.algorithm, BP) else spec.algorithm.classifier) == classifier
+
+
+def test_ff_splits_units_and_bp_joins_them_also_in_the_long_form() -> None:
+    layers = {"units": [[30, 20], [10]]}
+    assert read_spec({"architecture": layers, "algorithm": "ff"}).architecture.units == ((30,), (20,), (10,))
+    assert read_spec({"architecture": layers, "algorithm": "bp"}).architecture.units == ((30, 20, 10),)
+
+
+def test_any_shape_of_as_many_pixels_becomes_the_data_sets() -> None:
+    for shape in ([784], [28, 28], [1, 28, 28]):
+        spec = read_spec({"architecture": {"input_shape": shape, "units": [[10]]}})
+        assert spec.architecture.input_shape == (1, 28, 28)
+        assert spec.architecture.input_size == 784
+
+
+def test_as_many_wrong_labels_as_there_are_may_be_drawn() -> None:
+    spec = read_spec({"algorithm": {"negatives": {"kind": "wrong_label", "count": 9}}})
+    assert isinstance(spec.algorithm, IntFF)
+    assert spec.algorithm.negatives.count == 9
+
+
+def _algorithms() -> st.SearchStrategy[dict[str, Any] | str]:
+    local = st.fixed_dictionaries(
+        {"kind": st.sampled_from(["intff", "ff"])},
+        optional={
+            "theta": st.floats(0.01, 100),
+            "goodness": st.sampled_from(["mean_square", "sum_square"]),
+            "loss": st.sampled_from(["softplus", "softplus_logsumexp"]),
+            "normalization": st.sampled_from(["l2", "rms"]),
+            "classifier": st.just("softmax"),
+            "negatives": st.one_of(
+                st.sampled_from(["random_label", "wrong_label"]),
+                st.fixed_dictionaries({"kind": st.just("wrong_label"), "count": st.integers(1, 9)}),
+                st.fixed_dictionaries({"kind": st.just("random_label"), "count": st.integers(1, 64)}),
+            ),
+            "label_encoding": st.fixed_dictionaries({"value": st.floats(0.1, 1000)}),
+        },
+    )
+    return st.one_of(st.sampled_from(["intff", "ff", "bp"]), local)
+
+
+def _architectures() -> st.SearchStrategy[dict[str, Any] | str]:
+    units = st.lists(st.lists(st.integers(1, 1000), min_size=1, max_size=3), min_size=1, max_size=3)
+    notation = st.sampled_from(["784,(20,10)", "784,(20),10", "784,20,10,10", "(784,(7),(5,5))"])
+    return st.one_of(units.map(lambda given: {"units": given}), notation)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "dataset": st.sampled_from(["mnist", "fashion_mnist", "kmnist", {"train_size": 77}]),
+            "noise": st.sampled_from(["none", "paper_mixture"]),
+            "architecture": _architectures(),
+            "algorithm": _algorithms(),
+            "training": st.fixed_dictionaries(
+                {},
+                optional={
+                    "epochs": st.integers(1, 100_000),
+                    "learning_rate": st.floats(1e-9, 10),
+                    "early_stopping": st.fixed_dictionaries({}, optional={"patience": st.integers(1, 9)}),
+                    "seed": st.integers(0, 2**53 - 1),
+                },
+            ),
+        },
+    )
+)
+def test_what_a_job_returns_repeats_it_exactly_when_posted_again(data: dict[str, Any]) -> None:
+    spec = read_spec(data)
+    returned = json.loads(json.dumps(spec.model_dump(mode="json")))
+    assert read_spec(returned) == spec
+    assert read_spec(returned).model_dump(mode="json") == returned
+
+
+def test_a_returned_spec_of_ff_keeps_an_ordinary_last_unit() -> None:
+    returned = read_spec({"architecture": "784,20,10", "algorithm": "ff"}).model_dump(mode="json")
+    spec = read_spec(returned)
+    assert isinstance(spec.algorithm, FF)
+    assert spec.architecture.units == ((20,), (10,))
+
+
+def test_a_spec_error_is_also_a_value_error() -> None:
+    with pytest.raises(ValueError, match="not permitted") as caught:
+        read_spec({"foo": 1})
+    assert isinstance(caught.value, SpecError)
+    assert caught.value.code == "invalid_spec"

@@ -1,0 +1,145 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import intff
+from intff import Model, TrainSpec, datasets, load_model, train
+from intff.errors import CheckpointError, ImageError
+from intff.progress import Event, Finished, Started
+from intff.spec import Digits
+
+SpecOf = Callable[..., TrainSpec]
+
+
+@pytest.fixture
+def copy(model_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(model_folder, tmp_path / "copy"))
+
+
+def _some() -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return datasets.load(Digits()).test_images[:5]
+
+
+def test_training_takes_plain_fields_and_tells_what_happens() -> None:
+    events: list[Event] = []
+    fields = {"dataset": "digits", "architecture": "64,(8)", "training": {"epochs": 1}}
+    trained = train(fields, on_event=events.append)
+    assert isinstance(events[0], Started)
+    assert isinstance(events[-1], Finished)
+    assert trained.result == events[-1].result
+    assert trained.labels == tuple("0123456789")
+
+
+def test_a_saved_model_comes_back_the_same(model: Model, model_folder: Path) -> None:
+    loaded = load_model(str(model_folder))
+    assert loaded.spec == model.spec
+    assert loaded.result == model.result
+    assert loaded.predict(_some()) == model.predict(_some())
+
+
+def test_every_way_to_write_the_same_image_is_predicted_the_same(model: Model) -> None:
+    images = _some()
+    wanted = model.predict(images)
+    assert len(wanted) == 5
+    whole: list[np.ndarray[Any, Any]] = [images[:, 0], images.reshape(5, 64), images.astype(np.int64)]
+    assert all(model.predict(same) == wanted for same in whole)
+    floats: list[np.ndarray[Any, Any]] = [images.astype(np.float32) / 255, images / 255]
+    for same in floats:
+        for ours, theirs in zip(model.predict(same), wanted, strict=True):
+            assert ours.goodness == pytest.approx(theirs.goodness, rel=1e-5)
+
+
+def test_a_prediction_adds_up(model: Model) -> None:
+    for prediction in model.predict(_some()):
+        assert prediction.goodness is not None
+        assert prediction.unit_goodness is not None
+        assert prediction.probability_positive is not None
+        assert prediction.probabilities is None
+        assert [sum(units) for units in zip(*prediction.unit_goodness, strict=True)] == pytest.approx(
+            prediction.goodness, rel=1e-5
+        )
+        assert prediction.label == str(int(np.argmax(prediction.goodness)))
+        best, second = sorted(prediction.goodness, reverse=True)[:2]
+        assert prediction.margin == pytest.approx(best - second, abs=1e-6)
+        wanted = [1 / (1 + np.exp(1.5 - goodness)) for goodness in prediction.goodness]
+        assert prediction.probability_positive == pytest.approx(wanted, rel=1e-5)
+
+
+def test_backpropagation_predicts_probabilities_alone(digits_spec: SpecOf) -> None:
+    trained = train(digits_spec("64,8,10", "bp", epochs=1))
+    for prediction in trained.predict(_some()):
+        assert prediction.goodness is None
+        assert prediction.unit_goodness is None
+        assert prediction.probability_positive is None
+        assert prediction.probabilities is not None
+        assert sum(prediction.probabilities) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("images", "says"),
+    [
+        (np.zeros((0, 1, 8, 8)), r"shape \[1, 8, 8\].*got \[0, 1, 8, 8\]"),
+        (np.zeros((8, 8)), r"got \[8, 8\]"),
+        (np.zeros(64), r"got \[64\]"),
+        (np.zeros((2, 28, 28)), r"got \[2, 28, 28\]"),
+        (np.full((1, 64), np.nan), "of 0 to 255 or floats of 0 to 1; got float64 of nan"),
+        (np.full((1, 64), 1.5), "floats of 0 to 1; got float64 of 1.5 to 1.5"),
+        (np.full((1, 64), 255.0), "floats of 0 to 1; got float64 of 255.0 to 255.0"),
+        (np.full((1, 64), 256), "integers of 0 to 255.*got int64 of 256 to 256"),
+        (np.full((1, 64), -1), "got int64 of -1 to -1"),
+        (np.full((1, 64), "x"), "integers of 0 to 255"),
+        (np.full((1, 64), None), "integers of 0 to 255"),
+    ],
+)
+def test_what_is_no_image_of_the_models_is_refused(model: Model, images: Any, says: str) -> None:
+    with pytest.raises(ImageError, match=says) as caught:
+        model.predict(images)
+    assert caught.value.field == "images"
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "spec.json", "weights.safetensors"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "flipped"])
+def test_a_damaged_model_is_refused(copy: Path, name: str, damage: str) -> None:
+    whole = (copy / name).read_bytes()
+    if damage == "missing":
+        (copy / name).unlink()
+    else:
+        flipped = bytes([whole[0] ^ 1]) + whole[1:]
+        (copy / name).write_bytes({"empty": b"", "cut": whole[:-9], "flipped": flipped}[damage])
+    with pytest.raises(CheckpointError, match=r"does not hold a model|is damaged"):
+        load_model(copy)
+
+
+def test_a_manifest_that_covers_nothing_covers_no_exchange(copy: Path) -> None:
+    manifest = json.loads((copy / "manifest.json").read_bytes())
+    manifest["files"] = {}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match=r"manifest\.json lacks 'spec\.json'"):
+        load_model(copy)
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "list").mkdir()
+    (tmp_path / "list" / "manifest.json").write_text("[]")
+    for place in ("nothing", "file", "list"):
+        with pytest.raises(CheckpointError, match="does not hold a model"):
+            load_model(tmp_path / place)
+
+
+def test_a_model_is_not_saved_over_another(model: Model, copy: Path) -> None:
+    before = (copy / "manifest.json").read_bytes()
+    with pytest.raises(FileExistsError, match="is not an empty folder"):
+        model.save(copy)
+    assert (copy / "manifest.json").read_bytes() == before
+
+
+def test_the_package_offers_its_names_and_no_others() -> None:
+    assert all(hasattr(intff, name) for name in intff.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        intff.nonsense  # noqa: B018 -- the access itself is tested

@@ -1,0 +1,258 @@
+"""The training loop, on the bundled digits."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from intff import Trainer, TrainSpec
+from intff import trainer as trainer_module
+from intff.checkpoint import History
+from intff.errors import Diverged, OutOfMemory
+from intff.inference import accuracy
+from intff.networks import Network
+from intff.progress import EpochEnd, EpochMetrics, Event, Finished, Result, Started, Step
+from intff.spec import read_spec
+
+SpecOf = Callable[..., TrainSpec]
+
+
+def fingerprint(network: Network) -> str:
+    """The SHA-256 of all weights."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(network.state_dict().items()):
+        digest.update(name.encode() + weight.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _run(spec: TrainSpec) -> tuple[Trainer, list[Event]]:
+    trainer = Trainer(spec)
+    return trainer, list(trainer.run())
+
+
+def _result(events: list[Event]) -> Result:
+    assert isinstance(events[-1], Finished)
+    return events[-1].result
+
+
+def _metrics(events: list[Event]) -> list[EpochMetrics]:
+    return [event.metrics for event in events if isinstance(event, EpochEnd)]
+
+
+@pytest.mark.parametrize("algorithm", ["intff", "ff", "bp"])
+def test_a_run_tells_its_start_every_epoch_and_its_end(algorithm: str, digits_spec: SpecOf) -> None:
+    architecture = "64,30,10" if algorithm == "bp" else "64,30,20"
+    trainer, events = _run(digits_spec(architecture, algorithm, epochs=3, learning_rate=0.01))
+    started, result, epochs = events[0], _result(events), _metrics(events)
+    assert isinstance(started, Started)
+    assert (started.epochs, started.first_epoch, started.train_images, started.device) == (3, 1, 1300, "cpu")
+    assert started.dataset_source.startswith("scikit-learn ")
+    assert [epoch.epoch for epoch in epochs] == [1, 2, 3]
+    units = 1 if algorithm == "bp" else 2
+    scored = 0 if algorithm == "bp" else 2
+    for epoch in epochs:
+        assert len(epoch.unit_losses) == units
+        assert len(epoch.unit_goodness_positive) == len(epoch.unit_goodness_negative) == scored
+        assert epoch.loss == pytest.approx(sum(epoch.unit_losses), rel=1e-5)
+        assert epoch.samples_per_second == pytest.approx(1300 / epoch.seconds)
+    # Half a cosine over three epochs: 1, then (1 + cos 60) / 2, then (1 + cos 120) / 2.
+    assert [epoch.learning_rate for epoch in epochs] == pytest.approx([0.01, 0.0075, 0.0025])
+    assert epochs[-1].loss < epochs[0].loss
+    assert result.epochs == 3
+    assert result.parameters == started.parameters == sum(weight.numel() for weight in trainer.network.parameters())
+    assert result.validation_accuracy == epochs[-1].validation_accuracy
+    assert result.train_seconds == pytest.approx(sum(epoch.seconds for epoch in epochs))
+    assert result.test_accuracy > 0.5
+
+
+def test_it_learns_the_digits(digits_spec: SpecOf) -> None:
+    _, events = _run(digits_spec("64,(100,100),(50)", epochs=15, learning_rate=0.005))
+    assert _result(events).validation_accuracy >= 0.9
+    assert _result(events).test_accuracy >= 0.85  # other people's hands than in the training files
+
+
+def test_the_same_spec_gives_the_same_weights_and_another_seed_others(digits_spec: SpecOf) -> None:
+    def weights(seed: int) -> str:
+        torch.manual_seed(seed + int(time.monotonic()))  # the global seed plays no part
+        trainer, _ = _run(digits_spec(epochs=1, jitter=1, seed=seed))
+        return fingerprint(trainer.network)
+
+    first, again, other = weights(0), weights(0), weights(1)
+    assert first == again
+    assert first != other
+
+
+def test_the_test_set_is_touched_once_and_at_the_end(digits_spec: SpecOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[tuple[int, bool]] = []
+    trainer = Trainer(digits_spec(epochs=3, early_stopping={"patience": 1}))
+    seen: list[Event] = []
+
+    def spy(network: Network, images: Tensor, labels: Tensor) -> float:
+        is_test = images.data_ptr() == trainer._data.test_images.data_ptr()
+        measured.append((len(labels), is_test))
+        return accuracy(network, images, labels)
+
+    monkeypatch.setattr(trainer_module, "accuracy", spy)
+    seen.extend(trainer.run())
+    epochs = len(_metrics(seen))
+    assert measured == [(137, False)] * epochs + [(360, True)]
+    assert isinstance(seen[-2], EpochEnd)
+
+
+def test_the_test_sets_contents_change_nothing_that_is_learnt(digits_spec: SpecOf) -> None:
+    trainer = Trainer(digits_spec(epochs=3, early_stopping={"patience": 1}))
+    trainer._data.test_images.zero_()
+    trainer._data.test_labels.zero_()
+    list(trainer.run())
+    untouched, _ = _run(digits_spec(epochs=3, early_stopping={"patience": 1}))
+    assert fingerprint(trainer.network) == fingerprint(untouched.network)
+
+
+def test_it_prints_nothing(digits_spec: SpecOf, capfd: pytest.CaptureFixture[str]) -> None:
+    _run(digits_spec())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_steps_come_several_times_a_second_and_go_forward(digits_spec: SpecOf) -> None:
+    _, events = _run(digits_spec("64,(64,64),(32)", epochs=3, batch_size=2))
+    steps = [event for event in events if isinstance(event, Step)]
+    assert len(steps) >= _result(events).train_seconds  # five a second, but machines are busy
+    fractions = [step.fraction for step in steps]
+    assert fractions == sorted(fractions)
+    assert 0 < fractions[0] < fractions[-1] < 1
+    assert all(step.epoch == int(step.fraction * 3 - 1e-9) + 1 for step in steps)
+    assert all(step.eta_seconds > 0 and step.samples_per_second > 0 for step in steps)
+
+
+def test_the_consumers_time_is_not_training_time(digits_spec: SpecOf) -> None:
+    began, slept = time.perf_counter(), 0.0
+    trainer = Trainer(digits_spec("64,(64,64),(32)", batch_size=4))
+    events = []
+    for event in trainer.run():
+        events.append(event)
+        time.sleep(0.1)
+        slept += 0.1
+    seconds = time.perf_counter() - began
+    assert sum(isinstance(event, Step) for event in events) >= 2
+    assert _result(events).train_seconds <= seconds - slept
+
+
+def test_a_run_may_be_left_at_any_event(digits_spec: SpecOf, tmp_path: Path) -> None:
+    trainer = Trainer(digits_spec(epochs=100_000))
+    run = trainer.run()
+    for event in run:
+        if isinstance(event, EpochEnd):
+            break
+    run.close()  # type: ignore[attr-defined]  # a generator, as it promises
+    trainer.save_checkpoint(tmp_path / "left")
+    assert Trainer(trainer.spec, resume_from=tmp_path / "left")._history.epoch == 1
+
+
+def test_an_absurd_learning_rate_diverges_by_name(digits_spec: SpecOf) -> None:
+    algorithm = {"goodness": "sum_square", "label_encoding": {"value": 1000.0}}
+    spec = digits_spec("64,(50,50,50,50,50,50,50,50)", algorithm, learning_rate=10.0, schedule="constant", epochs=50)
+    with pytest.raises(Diverged, match=r"the loss became (nan|inf) in epoch \d+; lower training\.learning_rate"):
+        _run(spec)
+
+
+def test_a_network_larger_than_the_memory_is_told_so() -> None:
+    spec = read_spec({"dataset": "digits", "architecture": "64,(1000000000,1000000000)"})
+    with pytest.raises(OutOfMemory, match="make the batch or the network smaller"):
+        Trainer(spec)
+
+
+def test_early_stopping_keeps_the_best_epochs_weights(digits_spec: SpecOf) -> None:
+    spec = digits_spec(epochs=200, learning_rate=0.05, schedule="constant", early_stopping={"patience": 2})
+    trainer = Trainer(spec)
+    weights: dict[int, str] = {}
+    accuracies: list[float] = []
+    events: list[Event] = []
+    for event in trainer.run():
+        events.append(event)
+        if isinstance(event, EpochEnd):
+            weights[event.metrics.epoch] = fingerprint(trainer.network)
+            accuracies.append(event.metrics.validation_accuracy)
+    best = accuracies.index(max(accuracies)) + 1
+    result = _result(events)
+    assert result.epochs == len(accuracies) == best + 2 < 200
+    assert fingerprint(trainer.network) == weights[best] != weights[best + 2]
+    assert result.validation_accuracy == max(accuracies)
+
+
+def test_without_early_stopping_the_last_weights_are_kept(digits_spec: SpecOf) -> None:
+    trainer = Trainer(digits_spec(epochs=2))
+    last = [fingerprint(trainer.network) for event in trainer.run() if isinstance(event, EpochEnd)][-1]
+    assert fingerprint(trainer.network) == last
+
+
+def test_the_best_epoch_is_the_first_of_the_highest() -> None:
+    history = History()
+    assert history.best_epoch == 0
+    for epoch, share in enumerate([0.5, 0.9, 0.7, 0.9], start=1):
+        history.record(epoch, 1.5, share)
+    assert (history.best_epoch, history.epoch, history.train_seconds) == (2, 4, 6.0)
+
+
+_MNIST = Path(os.environ.get("INTFF_DATA_DIR", "nowhere")).expanduser()
+_HAS_MNIST = any(
+    (_MNIST / name).exists() for name in ("mnist", "train-images-idx3-ubyte.gz", "train-images-idx3-ubyte")
+)
+_REQUIRED = os.environ.get("INTFF_TEST_REQUIRE_SERVICES", "") not in {"", "0"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (_HAS_MNIST or _REQUIRED), reason="MNIST is not in INTFF_DATA_DIR, and not required here")
+def test_two_epochs_of_the_defaults_pass_95_percent_on_mnist() -> None:
+    _, events = _run(read_spec({"training": {"epochs": 2}}))
+    result = _result(events)
+    assert result.test_accuracy >= 0.95
+    assert result.validation_accuracy >= 0.95
+
+
+def _facts(epochs: list[EpochMetrics]) -> list[dict[str, Any]]:
+    """Everything but what the clock says."""
+    clock = {"seconds", "samples_per_second"}
+    return [{name: value for name, value in vars(epoch).items() if name not in clock} for epoch in epochs]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "algorithm"),
+    [
+        ("64,(12,8),(6)", "intff"),
+        ("64,(12,8),10", {"kind": "intff", "negatives": "random_label", "goodness": "sum_square"}),
+        ("64,12,8", {"kind": "ff", "normalization": "l2"}),
+        ("64,12,10", "bp"),
+    ],
+)
+@pytest.mark.parametrize("noise", ["none", "paper_mixture"])
+def test_a_run_resumed_at_any_epochs_end_is_the_run_that_was_never_interrupted(
+    architecture: str, algorithm: object, noise: str, digits_spec: SpecOf, tmp_path: Path
+) -> None:
+    """Bit for bit: weights, metrics and the epoch that is kept, with early stopping on."""
+    schedule = {"epochs": 4, "jitter": 1, "learning_rate": 0.03, "early_stopping": {"patience": 2}}
+    given = digits_spec(architecture, algorithm, **schedule).model_dump(mode="json")
+    spec = read_spec({**given, "noise": noise})
+    whole = Trainer(spec)
+    events: list[Event] = []
+    for event in whole.run():
+        events.append(event)
+        if isinstance(event, EpochEnd):
+            whole.save_checkpoint(tmp_path / str(event.metrics.epoch))
+    epochs, result = _metrics(events), _result(events)
+    assert len(epochs) >= 3
+    for done in range(1, len(epochs) + 1):
+        resumed = Trainer(spec, resume_from=tmp_path / str(done))
+        later = list(resumed.run())
+        assert isinstance(later[0], Started)
+        assert later[0].first_epoch == done + 1
+        assert _facts(_metrics(later)) == _facts(epochs[done:])
+        assert fingerprint(resumed.network) == fingerprint(whole.network)
+        again = _result(later)
+        assert (again.test_accuracy, again.validation_accuracy) == (result.test_accuracy, result.validation_accuracy)
+        assert again.epochs == result.epochs

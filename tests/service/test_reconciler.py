@@ -1,0 +1,120 @@
+"""The reconciler: lost jobs come back, waiting ones are published, and outages are lived through."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from service.metrics import Metrics
+from service.reconciler import Reconciler
+from store import queries
+from store.database import Sessions
+from store.queue import celery_app
+from store.settings import Settings
+from store.statuses import JobStatus
+
+
+@pytest.fixture
+def broker(broker_url: str) -> Any:
+    app = celery_app(broker_url)
+    with app.connection_for_write() as connection:
+        channel: Any = connection.default_channel
+        channel.client.flushdb()  # other tests share the embedded one
+    yield app
+    app.close()
+
+
+def messages(broker: Celery) -> int:
+    with broker.connection_for_write() as connection:
+        channel: Any = connection.default_channel
+        return sum(channel.client.llen(key) for key in channel.client.keys("cpu*"))
+
+
+def test_a_lost_job_is_queued_and_published_again(
+    settings: Settings, db: Sessions, broker: Celery, make_job: Any
+) -> None:
+    job = make_job()
+    with db.begin() as session:
+        assert queries.claim(session, job.id, worker="w", lease_seconds=0.01, max_attempts=3)
+    time.sleep(0.05)
+    metrics = Metrics()
+    assert Reconciler(db, broker, settings, metrics).sweep_once() is True
+    with db() as session:
+        assert queries.get_job(session, job.id, owner=None).status == JobStatus.QUEUED
+    assert messages(broker) == 1
+    page = metrics.page().decode()
+    assert 'intff_reconciled_jobs_total{action="requeued"} 1.0' in page
+    assert 'intff_reconciled_jobs_total{action="published"} 1.0' in page
+
+
+def test_what_the_broker_did_not_take_is_published_by_the_next_sweep(
+    settings: Settings, db: Sessions, broker: Celery, make_job: Any
+) -> None:
+    make_job(republish_seconds=0.0)
+    make_job(republish_seconds=0.0)
+    time.sleep(0.01)
+    away = celery_app("redis://127.0.0.1:1")
+    assert Reconciler(db, away, settings, Metrics()).sweep_once() is False
+    away.close()
+    assert Reconciler(db, broker, settings, Metrics()).sweep_once() is True
+    assert messages(broker) == 2
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_an_outage_is_lived_through(settings: Settings, db: Sessions, broker: Celery, make_job: Any) -> None:
+    make_job(republish_seconds=0.0)
+
+    class Flaky:
+        """Sessions of a database that is away for the first three sweeps."""
+
+        tries = 0
+
+        def begin(self) -> Any:
+            self.tries += 1
+            if self.tries <= 3:
+                msg = "the database is away"
+                raise OSError(msg)
+            return db.begin()
+
+    flaky: Any = Flaky()
+    quick = settings.model_copy(update={"sweep_seconds": 0.01})
+    reconciler = Reconciler(flaky, broker, quick, Metrics())
+    reconciler.start()
+    deadline = time.monotonic() + 10
+    while not messages(broker) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    reconciler.stop()
+    assert messages(broker) == 1
+
+
+def test_after_an_outage_the_living_may_renew_their_leases_before_they_are_called_silent(
+    settings: Settings, db: Sessions, broker: Celery, make_job: Any
+) -> None:
+    silent, living = make_job(), make_job()
+    quick = settings.model_copy(update={"lease_seconds": 0.5})
+    reconciler = Reconciler(db, broker, quick, Metrics())
+
+    def status_of(job: Any) -> JobStatus:
+        with db() as session:
+            return queries.get_job(session, job.id, owner=None).status
+
+    def claim(job: Any, lease_seconds: float) -> None:
+        with db.begin() as session:
+            assert queries.claim(session, job.id, worker="w", lease_seconds=lease_seconds, max_attempts=3)
+
+    claim(silent, 0.01)
+    time.sleep(0.05)
+    reconciler.sweep_once()
+    assert status_of(silent) is JobStatus.QUEUED
+
+    claim(living, 0.01)
+    reconciler._was_away = True  # what a sweep that failed leaves
+    time.sleep(0.05)
+    reconciler.sweep_once()
+    assert status_of(living) is JobStatus.RUNNING
+    time.sleep(0.6)
+    reconciler.sweep_once()
+    assert status_of(living) is JobStatus.QUEUED  # it has had its time

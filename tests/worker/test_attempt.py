@@ -1,0 +1,223 @@
+"""One attempt in this process, against a real database that is locked, a damaged checkpoint, a lost claim."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, create_engine, event, text
+
+from intff.spec import read_spec
+from store.artifacts import Artifacts
+from store.attempts import Claim, claim
+from store.database import Sessions, connect, sessions, write_json
+from store.jobs import get_job, list_metrics, submit
+from store.reconcile import sweep
+from store.statuses import JobStatus
+from store.tables import NO_OWNER, EpochMetricsRow, Job, Model
+from worker import checkpoints
+from worker.attempt import Attempt
+from worker.lease import Lease
+from worker.shutdown import StopRequest
+
+SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+class Bench:
+    """A job, and attempts at it that run in a thread."""
+
+    def __init__(self, engine: Engine, impatient: Engine, folder: Path) -> None:
+        self.sessions: Sessions = sessions(engine)
+        self.impatient = sessions(impatient)
+        self.folder = folder
+        self.artifacts = Artifacts(str(folder / "artifacts"))
+        self.published: list[str] = []
+
+    def submit(self, epochs: int) -> Job:
+        spec = {"dataset": "digits", "architecture": "64,(16)", "training": {"epochs": epochs, "device": "cpu"}}
+        with self.sessions.begin() as session:
+            return submit(session, read_spec(spec), owner=NO_OWNER)
+
+    def claim(self, job: Job, lease_seconds: float = 60) -> Claim:
+        with self.sessions.begin() as session:
+            won = claim(session, job.id, worker="test", lease_seconds=lease_seconds, max_attempts=9)
+        assert won is not None
+        return won
+
+    def start(self, won: Claim, stop: StopRequest) -> threading.Thread:
+        thread = threading.Thread(target=self.run, args=(won, stop))
+        thread.start()
+        return thread
+
+    def run(self, won: Claim, stop: StopRequest | None = None) -> None:
+        scratch = self.folder / f"scratch-{won.attempt}"
+        scratch.mkdir()
+        with Lease(self.impatient, won, stop or StopRequest(), interval=0.05) as lease:
+            Attempt(
+                won,
+                lease,
+                artifacts=self.artifacts,
+                scratch=scratch,
+                data_dir=None,
+                publish=lambda job: self.published.append(job.id),
+            ).run()
+
+    def job(self, job: Job) -> Job:
+        with self.sessions() as session:
+            return get_job(session, job.id, owner=NO_OWNER)
+
+    def epochs(self, job: Job) -> list[int]:
+        with self.sessions() as session:
+            return [metrics["epoch"] for metrics in list_metrics(session, job.id, owner=NO_OWNER)]
+
+    def wait_for(self, job: Job, happened: Callable[[Job], Any]) -> Job:
+        deadline = time.monotonic() + 60
+        while not happened(now := self.job(job)):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return now
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """The database takes no writes: another connection holds its only place for a writer."""
+        with self.sessions() as session:
+            session.execute(text("SELECT 1"))
+            yield
+            session.rollback()
+
+
+@pytest.fixture
+def bench(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    engine = connect(database_url)
+    # The attempt's own gives up waiting for the writer's place at once, and so finds the database away.
+    impatient = create_engine(database_url, connect_args={"timeout": 0.05}, json_serializer=write_json)
+    event.listen(impatient, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
+    event.listen(impatient, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    monkeypatch.setattr(checkpoints, "SHORTEST_PAUSE", 0.2)
+    monkeypatch.setattr(checkpoints, "COST_SHARE", 1.0)
+    yield Bench(engine, impatient, tmp_path)
+    impatient.dispose()
+    engine.dispose()
+
+
+def started_epochs(bench: Bench, job: Job, attempt: int) -> list[int]:
+    with bench.sessions() as session:
+        rows = session.query(EpochMetricsRow).filter_by(job_id=job.id, attempt=attempt)
+        return sorted(row.epoch for row in rows)
+
+
+def damage(bench: Bench, checkpoint: dict[str, Any] | None) -> None:
+    assert checkpoint is not None
+    path = bench.folder / "artifacts" / checkpoint["prefix"] / "state.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def stop_at_second_checkpoint(bench: Bench, job: Job) -> Job:
+    stop = StopRequest()
+    running = bench.start(bench.claim(job), stop)
+    bench.wait_for(job, lambda now: now.previous_checkpoint)
+    stop.ask()
+    running.join()
+    return bench.job(job)
+
+
+@SQLITE
+def test_training_goes_on_while_the_database_is_away_and_the_reports_arrive_in_order(bench: Bench) -> None:
+    job = bench.submit(epochs=30)
+    won = bench.claim(job)
+    running = bench.start(won, StopRequest())
+    bench.wait_for(job, lambda now: now.latest_metrics)
+
+    with bench.away():
+        deadline = time.monotonic() + 60
+        model = bench.folder / "artifacts" / "models" / job.id / "attempt-1"
+        while not model.exists():  # trained to the end, exported and stored
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert running.is_alive()
+    running.join()
+
+    assert bench.job(job).status is JobStatus.SUCCEEDED
+    assert bench.epochs(job) == list(range(1, 31))
+
+
+@SQLITE
+def test_an_attempt_that_lost_its_claim_writes_nothing_more(bench: Bench) -> None:
+    job = bench.submit(epochs=9000)
+    running = bench.start(bench.claim(job), StopRequest())
+    bench.wait_for(job, lambda now: now.latest_metrics)
+
+    with bench.sessions.begin() as session:
+        session.execute(text("UPDATE jobs SET lease_expires_at = '2001-01-01 00:00:00.000000'"))
+        sweep(session, max_attempts=3)
+    running.join(5)
+    assert not running.is_alive()
+    queued = bench.job(job)
+    time.sleep(0.3)
+
+    assert queued.status is JobStatus.QUEUED
+    assert bench.job(job).revision == queued.revision
+    assert bench.published == []
+
+
+@SQLITE
+def test_a_job_handed_back_is_published_and_goes_on_from_its_newest_checkpoint(bench: Bench) -> None:
+    job = bench.submit(epochs=300)
+    stopped = stop_at_second_checkpoint(bench, job)
+    assert stopped.status is JobStatus.QUEUED
+    assert bench.published == [job.id]
+    assert stopped.checkpoint is not None
+
+    bench.run(bench.claim(job))
+
+    assert bench.job(job).status is JobStatus.SUCCEEDED
+    assert started_epochs(bench, job, attempt=2)[0] == stopped.checkpoint["epoch"] + 1
+    assert bench.epochs(job) == list(range(1, 301))
+
+
+@SQLITE
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(bench: Bench) -> None:
+    job = bench.submit(epochs=300)
+    stopped = stop_at_second_checkpoint(bench, job)
+    damage(bench, stopped.checkpoint)
+    assert stopped.previous_checkpoint is not None
+
+    bench.run(bench.claim(job))
+
+    assert started_epochs(bench, job, attempt=2)[0] == stopped.previous_checkpoint["epoch"] + 1
+
+
+@SQLITE
+def test_without_a_whole_checkpoint_the_training_begins_anew(bench: Bench) -> None:
+    job = bench.submit(epochs=300)
+    stopped = stop_at_second_checkpoint(bench, job)
+    damage(bench, stopped.checkpoint)
+    damage(bench, stopped.previous_checkpoint)
+
+    bench.run(bench.claim(job))
+
+    assert started_epochs(bench, job, attempt=2) == list(range(1, 301))
+
+
+@SQLITE
+def test_old_checkpoints_are_deleted_and_the_end_leaves_only_the_model(bench: Bench) -> None:
+    job = bench.submit(epochs=300)
+    stop_at_second_checkpoint(bench, job)
+    running = bench.start(bench.claim(job), StopRequest())
+    most = 0
+    while running.is_alive():
+        with suppress(FileNotFoundError):  # a folder that went while it was looked at
+            most = max(most, len(list((bench.folder / "artifacts" / "jobs").glob("*/*/checkpoint-*"))))
+        time.sleep(0.01)
+
+    assert most <= 4  # the newest two, one that the database does not know yet, one about to be deleted
+    assert not (bench.folder / "artifacts" / "jobs" / job.id).exists()
+    with bench.sessions() as session:
+        assert [model.prefix for model in session.query(Model)] == [f"models/{job.id}/attempt-2"]

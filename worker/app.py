@@ -1,0 +1,52 @@
+"""The entry point: `celery -A worker.app worker` is the whole command. Wiring only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.signals import worker_init, worker_shutting_down
+
+from store.errors import SettingsError
+from store.queue import celery_app
+from store.settings import read_settings
+from worker.devices import served_queues
+from worker.heartbeat import Heartbeat
+from worker.housekeeping import Housekeeping
+from worker.scratch import sweep_scratch
+from worker.shutdown import tell_attempts
+
+settings = read_settings()
+if settings.broker_url is None:
+    message = "a worker needs a broker: set INTFF_BROKER_URL (redis://...), or run `intff serve`, which brings its own"
+    raise SettingsError(message)
+
+app = celery_app(settings.broker_url)
+app.conf.update(
+    include=["worker.process", "worker.tasks"],
+    # A process of its own for the training, which Celery replaces when it crashes; spawned, since
+    # CUDA does not survive a fork. One job at a time, and none fetched while one runs.
+    worker_pool="prefork",
+    worker_pool_start_method="spawn",
+    worker_concurrency=1,
+    worker_prefetch_multiplier=1,
+    worker_disable_prefetch=True,
+    worker_proc_alive_timeout=120.0,  # a fresh process imports torch first
+    # Early ack: a message is only a hint, and one that is redelivered while its job runs would be noise.
+    task_acks_late=False,
+    # Orders go through the database, and so does the news of who lives.
+    worker_enable_remote_control=False,
+    worker_redirect_stdouts=False,
+    broker_connection_max_retries=None,
+)
+app.steps["worker"].update((Heartbeat, Housekeeping))
+
+
+@worker_init.connect
+def _set_up_worker(sender: Any, **_: object) -> None:  # noqa: ANN401 - celery-types lacks its options
+    # What workers chat about among each other; nobody listens.
+    sender.options.update(without_gossip=True, without_mingle=True, without_heartbeat=True)
+    app.amqp.queues.select(served_queues(settings.worker_queues))
+    sweep_scratch(settings.home / "scratch")
+
+
+worker_shutting_down.connect(tell_attempts)

@@ -1,0 +1,215 @@
+"""One attempt at a job: train from where an earlier one stopped, report, and end the job in exactly one way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import structlog
+from sqlalchemy.orm import Session
+
+from intff.errors import CheckpointError
+from intff.progress import EpochEnd, Event, Finished, Result, Started, Step
+from intff.spec import read_spec
+from intff.trainer import Trainer
+from store.artifacts import Artifacts, FileRecord
+from store.attempts import Claim, fail, hand_back, record_epoch, succeed
+from store.errors import ArtifactCorrupt
+from store.leftovers import Ended, note_files, remove_files
+from store.statuses import AttemptOutcome, JobStatus
+from store.tables import Attempt as AttemptRow
+from store.tables import Job
+from worker.checkpoints import Checkpoints
+from worker.failures import describe, is_disk_full
+from worker.lease import Halt, Halted, Lease
+
+log = structlog.get_logger("intff.attempt")
+
+# Putting a model into a remote store may fail for a moment; training it again costs more than waiting.
+PUT_PAUSES = (1.0, 3.0, 10.0, 30.0)
+
+
+class Attempt:
+    """One execution of a claimed job.
+
+    Args:
+        claim: the job, and the fence of all that is written.
+        lease: the running talk with the database.
+        artifacts: where checkpoints and the model go.
+        scratch: an empty folder of its own.
+        data_dir: where data set files are looked for first.
+        publish: sends a job's id to the queue.
+    """
+
+    def __init__(
+        self,
+        claim: Claim,
+        lease: Lease,
+        *,
+        artifacts: Artifacts,
+        scratch: Path,
+        data_dir: Path | None,
+        publish: Callable[[Job], None],
+    ) -> None:
+        self._claim = claim
+        self._lease = lease
+        self._artifacts = artifacts
+        self._scratch = scratch
+        self._data_dir = data_dir
+        self._publish = publish
+        self._checkpoints = Checkpoints(claim, lease, artifacts, scratch)
+        self._prefix = f"models/{claim.job_id}/attempt-{claim.attempt}"
+
+    def run(self) -> None:
+        """Train until the end, an order or an error, and write which of them it was."""
+        try:
+            trainer, result = self._train()
+            self._succeed(trainer, result)
+        except Halted as halted:
+            self._let_go(halted.halt)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the job's owner must hear of it
+            self._fail(error)
+
+    def _train(self) -> tuple[Trainer, Result]:
+        trainer = self._resume()
+        for event in trainer.run():
+            if isinstance(event, Finished):
+                # An order that arrives now comes too late to save work; `succeed` heeds a cancel.
+                epochs = event.result.epochs
+                self._lease.progress = _progress(epochs, trainer.spec.training.epochs, 1.0, 0.0)
+                return trainer, event.result
+            self._note(event, trainer)
+            self._lease.obey()
+        message = "the trainer ended without a result"
+        raise RuntimeError(message)
+
+    def _resume(self) -> Trainer:
+        """A trainer that goes on from the newest checkpoint that is whole, or from the beginning."""
+        spec = read_spec(self._claim.spec)
+        for folder in self._checkpoints.fetch():
+            try:
+                return Trainer(spec, data_dir=self._data_dir, resume_from=folder)
+            except CheckpointError as error:
+                log.warning("checkpoint_refused", error=str(error))
+        return Trainer(spec, data_dir=self._data_dir)
+
+    def _note(self, event: Event, trainer: Trainer) -> None:
+        match event:
+            case Started():
+                log.info("training", **asdict(event))
+                done = event.first_epoch - 1
+                self._lease.progress = _progress(done, event.epochs, done / event.epochs, None)
+            case Step():
+                self._lease.progress = _progress(event.epoch, event.epochs, event.fraction, event.eta_seconds)
+            case EpochEnd():
+                self._end_epoch(event, trainer)
+
+    def _end_epoch(self, event: EpochEnd, trainer: Trainer) -> None:
+        metrics = asdict(event.metrics)
+        epoch = event.metrics.epoch
+        progress = _progress(epoch, event.epochs, epoch / event.epochs, event.eta_seconds)
+        self._lease.progress = progress
+        self._lease.report(lambda session: record_epoch(session, self._claim, metrics, progress))
+        self._checkpoints.prune()
+        # Whoever goes on after an order starts from here and not from some earlier epoch.
+        is_last_chance = self._lease.is_ordered and self._lease.halt not in {Halt.CANCEL, Halt.LOST}
+        if is_last_chance or (epoch < event.epochs and self._checkpoints.is_due):
+            self._checkpoints.save(trainer, epoch)
+
+    def _succeed(self, trainer: Trainer, result: Result) -> None:
+        folder = self._scratch / "model"
+        manifest = trainer.export_model(folder)
+        prefix = self._prefix
+        stored = self._put(folder, prefix)
+        for name, record in manifest.files.items():
+            if stored[name]["sha256"] != record["sha256"]:
+                message = f"{name} changed while it was stored: {stored[name]['sha256']}, not {record['sha256']}"
+                raise ArtifactCorrupt(message)
+
+        def publish_model(session: Session) -> str | None:
+            facts = asdict(manifest)
+            model = succeed(session, self._claim, manifest=facts, prefix=prefix, result=asdict(result))
+            return None if model is None else model.id
+
+        model_id = self._lease.settle(publish_model)
+        outcome = AttemptOutcome.SUCCEEDED if model_id else self._outcome()
+        log.info("ended", outcome=outcome, model=model_id, test_accuracy=result.test_accuracy)
+        if outcome is AttemptOutcome.SUCCEEDED:
+            self._tidy(prefix)
+        elif outcome is AttemptOutcome.CANCELLED:
+            self._tidy()
+        elif outcome is AttemptOutcome.LOST:
+            self._lose()
+
+    def _put(self, folder: Path, prefix: str) -> dict[str, FileRecord]:
+        for pause in PUT_PAUSES:
+            try:
+                return self._artifacts.put_folder(folder, prefix)
+            except Exception as error:  # every kind of artifact store has its own errors
+                if is_disk_full(error):
+                    raise
+                log.warning("put_failed", prefix=prefix, error=str(error), pause=pause)
+                self._pause(pause)
+        return self._artifacts.put_folder(folder, prefix)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, but not when an order says otherwise."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self._lease.obey()
+            time.sleep(0.1)
+
+    def _let_go(self, halt: Halt) -> None:
+        """Leave the job as its owner wants it: cancelled, paused, or queued for another worker."""
+        if halt is Halt.LOST:
+            self._lose()
+            return
+
+        def leave(session: Session) -> Job | None:
+            return session.get(Job, self._claim.job_id) if hand_back(session, self._claim) else None
+
+        job = self._lease.settle(leave)
+        self._checkpoints.prune()
+        log.info("stopped", halt=halt, status=job.status if job else None)
+        if job is not None and job.status is JobStatus.QUEUED:
+            self._publish(job)
+        elif job is not None and job.status is JobStatus.CANCELLED:
+            self._tidy()
+
+    def _fail(self, error: Exception) -> None:
+        code, message = describe(error)
+        log.error("failed", code=code, message=message, exc_info=error)
+        if self._lease.settle(lambda session: fail(session, self._claim, code=code, message=message)):
+            self._tidy()
+
+    def _lose(self) -> None:
+        """Leave the job to whoever has it now; only the files are to be looked through again, once it has ended."""
+        log.warning("claim_lost")
+        self._delete(lambda: self._artifacts.delete_prefix(self._prefix))
+        self._lease.ask(lambda session: note_files(session, self._claim.job_id))
+
+    def _outcome(self) -> AttemptOutcome | None:
+        """How this attempt ended, by its row: its last write may have arrived although no answer came back."""
+
+        def read(session: Session) -> AttemptOutcome | None:
+            row = session.get(AttemptRow, (self._claim.job_id, self._claim.attempt))
+            return row.outcome if row else None
+
+        return self._lease.ask(read)
+
+    def _tidy(self, model_prefix: str | None = None) -> None:
+        """Remove what no job will ever go on from, and no model points at."""
+        self._delete(lambda: remove_files(self._artifacts, Ended(self._claim.job_id, model_prefix)))
+
+    def _delete(self, delete: Callable[[], None]) -> None:
+        try:
+            delete()
+        except Exception as error:  # noqa: BLE001 - the job has ended well; housekeeping tries again
+            log.warning("delete_failed", error=str(error))
+
+
+def _progress(epoch: int, epochs: int, fraction: float, eta_seconds: float | None) -> dict[str, Any]:
+    return {"epoch": epoch, "epochs": epochs, "fraction": fraction, "eta_seconds": eta_seconds}

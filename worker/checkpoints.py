@@ -1,0 +1,98 @@
+"""An attempt's checkpoints in the artifact store: when one is due, saving, dropping old ones, fetching the newest."""
+
+from __future__ import annotations
+
+import shutil
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+
+import structlog
+
+from intff.trainer import Trainer
+from store.artifacts import Artifacts
+from store.attempts import Claim, record_checkpoint
+from worker.failures import is_disk_full
+from worker.lease import Lease
+
+log = structlog.get_logger("intff.checkpoints")
+
+SHORTEST_PAUSE = 2.0
+"""Seconds: what a crash may cost, against writing after each of many short epochs."""
+COST_SHARE = 0.01
+"""Of the time at most goes into checkpoints, however slow the disk or the artifact store is; a 3 MB one takes
+about 30 ms, so that every third or fourth epoch of a second has one."""
+KEPT = 2
+"""The newest, and the one before for the case that the newest turns out damaged."""
+
+
+class Checkpoints:
+    """The checkpoints of one attempt, beginning with those that it may go on from."""
+
+    def __init__(self, claim: Claim, lease: Lease, artifacts: Artifacts, scratch: Path) -> None:
+        self._claim = claim
+        self._lease = lease
+        self._artifacts = artifacts
+        self._scratch = scratch
+        self._recorded: deque[str] = deque(record["prefix"] for record in reversed(claim.checkpoints))
+        # Each is counted by one thread alone: this one's, and the lease's.
+        self._saved = 0
+        self._noted = 0
+        self._next = monotonic() + SHORTEST_PAUSE
+
+    @property
+    def is_due(self) -> bool:
+        """Whether enough time has passed for another one, and the database knows of the last."""
+        return self._saved == self._noted and monotonic() >= self._next
+
+    def fetch(self) -> Iterator[Path]:
+        """The checkpoints to go on from, newest first, each copied to the scratch folder and checked."""
+        for record in self._claim.checkpoints:
+            folder = self._scratch / f"resume-{record['epoch']}"
+            try:
+                self._artifacts.fetch_folder(record["prefix"], folder, record["files"])
+            except Exception as error:  # every kind of artifact store has its own errors
+                if is_disk_full(error):
+                    raise
+                log.warning("checkpoint_unusable", prefix=record["prefix"], error=str(error))
+            else:
+                log.info("resuming", epoch=record["epoch"], prefix=record["prefix"])
+                yield folder
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def save(self, trainer: Trainer, epoch: int) -> None:
+        """Keep the state at an epoch's end; an artifact store that is away costs the checkpoint, not the training."""
+        began = monotonic()
+        folder = self._scratch / f"checkpoint-{epoch}"
+        prefix = f"jobs/{self._claim.job_id}/attempt-{self._claim.attempt}/checkpoint-{epoch}"
+        trainer.save_checkpoint(folder)
+        try:
+            files = self._artifacts.put_folder(folder, prefix)
+        except Exception as error:  # every kind of artifact store has its own errors
+            if is_disk_full(error):
+                raise
+            log.warning("checkpoint_not_saved", epoch=epoch, error=str(error))
+        else:
+            self._saved += 1
+            record = {"prefix": prefix, "epoch": epoch, "files": files}
+            self._lease.report(
+                lambda session: record_checkpoint(session, self._claim, record),
+                then=lambda: self._note_recorded(prefix),
+            )
+        shutil.rmtree(folder, ignore_errors=True)
+        now = monotonic()
+        self._next = now + max(SHORTEST_PAUSE, (now - began) / COST_SHARE)
+
+    def prune(self) -> None:
+        """Delete what the job's row no longer names."""
+        while len(self._recorded) > KEPT:
+            prefix = self._recorded.popleft()
+            try:
+                self._artifacts.delete_prefix(prefix)
+            except Exception as error:  # noqa: BLE001 - what is left costs space only
+                log.warning("delete_failed", prefix=prefix, error=str(error))
+
+    def _note_recorded(self, prefix: str) -> None:
+        self._recorded.append(prefix)
+        self._noted += 1

@@ -1,0 +1,66 @@
+"""The parent process removes what dead attempts have left: scratch folders here, and files of jobs that have ended."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from celery import bootsteps
+
+from store.artifacts import Artifacts
+from store.database import Sessions, connect, sessions
+from store.leftovers import find_ended, note_removed, remove_files
+from store.settings import read_settings
+from worker.scratch import sweep_scratch
+
+log = structlog.get_logger("intff.housekeeping")
+
+PAUSE_SECONDS = 10.0
+
+
+class Housekeeping(bootsteps.StartStopStep):
+    """Looks around every few seconds, in a thread of its own: an artifact store may take its time."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **options: Any) -> None:  # noqa: ANN401 - celery's WorkController and its options
+        super().__init__(worker, **options)
+        self._over = threading.Event()
+
+    def start(self, parent: Any) -> None:  # noqa: ANN401, ARG002 - the same; Celery passes it
+        """Begin; nobody waits for the end of it."""
+        threading.Thread(target=_keep_house, args=(self._over.wait,), name="housekeeping", daemon=True).start()
+
+    def stop(self, parent: Any) -> None:  # noqa: ANN401, ARG002 - the same
+        """Begin no further round."""
+        self._over.set()
+
+
+def _keep_house(is_over: Callable[[float], bool]) -> None:
+    settings = read_settings()
+    factory = sessions(connect(settings.database_url))
+    artifacts = Artifacts(settings.artifacts_url)
+    worked = True
+    while not is_over(PAUSE_SECONDS):
+        try:
+            # A child that was killed is replaced while this process lives on, so its folder would stay.
+            sweep_scratch(settings.home / "scratch")
+            tidy(factory, artifacts)
+        except Exception as error:  # noqa: BLE001 - every kind of store has its own; what is left costs space only
+            if worked:
+                log.warning("tidying_failed", error=str(error).splitlines()[0] if str(error) else repr(error))
+            worked = False
+        else:
+            worked = True
+
+
+def tidy(factory: Sessions, artifacts: Artifacts) -> None:
+    """Remove the files of jobs that have ended; any number of workers may do so at once."""
+    with factory() as session:
+        found = find_ended(session)
+    for ended in found:
+        remove_files(artifacts, ended)
+        with factory.begin() as session:
+            note_removed(session, ended)

@@ -1,0 +1,192 @@
+"""An attempt's talk with the database: a thread that renews the lease, writes the reports and reads the orders."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, Self, TypeVar
+
+import structlog
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+
+from store.attempts import Claim, renew
+from store.database import Sessions
+from worker.shutdown import StopRequest
+
+log = structlog.get_logger("intff.lease")
+
+DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
+"""The errors of a database that cannot be reached, or not now; any other is a mistake and is raised."""
+
+Write = Callable[[Session], bool]
+"""One write of the attempt under its fence: whether the job was still the attempt's own."""
+
+
+Kept = TypeVar("Kept")
+
+LAST_PATIENCE = 5.0
+"""Seconds that a worker which was told to stop waits for a database that is away."""
+
+
+class Halt(StrEnum):
+    """Why an attempt stops before the training is over."""
+
+    CANCEL = "cancel"
+    """The job was cancelled."""
+    PAUSE = "pause"
+    """The job was paused."""
+    LOST = "lost"
+    """The claim is gone: another attempt may be running, so nothing more is written."""
+    STOP = "stop"
+    """The worker was told to stop; the job goes back into the queue."""
+
+
+class Halted(Exception):
+    """The attempt was told to stop."""
+
+    def __init__(self, halt: Halt) -> None:
+        super().__init__(halt.value)
+        self.halt = halt
+
+
+class Lease(threading.Thread):
+    """Keeps a claim alive on a clock of its own, while the training goes on in the main thread.
+
+    All that the training reports goes through this thread, in order. While the database is away
+    the reports wait here, and the training does not.
+    """
+
+    def __init__(self, sessions: Sessions, claim: Claim, stop: StopRequest, interval: float = 1.0) -> None:
+        super().__init__(name=f"lease-{claim.job_id}", daemon=True)
+        self.progress: dict[str, Any] | None = None
+        self.halt: Halt | None = None
+        self._sessions = sessions
+        self._claim = claim
+        self._request = stop
+        self._interval = interval
+        self._over = threading.Event()
+        self._reports: deque[tuple[Write, Callable[[], None]]] = deque()
+        self._talking = threading.Lock()
+        self._away_since: float | None = None
+        self._mistake: Exception | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.join()
+
+    def report(self, write: Write, then: Callable[[], None] = lambda: None) -> None:
+        """Have something written soon, after all that was reported before; `then` follows its commit."""
+        self._reports.append((write, then))
+
+    def settle(self, write: Callable[[Session], Kept]) -> Kept | None:
+        """Write the attempt's end, after everything that was reported, waiting for a database that is away.
+
+        Returns:
+            What `write` gives, or None when the claim is lost or the worker must not wait any longer.
+        """
+        self._over.set()
+
+        def conclude() -> Kept | None:
+            with self._talking:
+                self._renew()
+                self._deliver()
+                return None if self.halt is Halt.LOST else self._within(write)
+
+        return self._patiently(conclude)
+
+    def ask(self, read: Callable[[Session], Kept]) -> Kept | None:
+        """Read something, waiting for a database that is away as `settle` does."""
+        return self._patiently(lambda: self._within(read))
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether an order stands that the attempt has to obey."""
+        return self.halt is not None or self._request.asked
+
+    def obey(self) -> None:
+        """Raise the order that stands, if one does.
+
+        Raises:
+            Halted: the attempt has to stop now.
+        """
+        if self._mistake is not None:
+            raise self._mistake
+        if self.halt is not None:
+            raise Halted(self.halt)
+        if self._request.asked:
+            raise Halted(Halt.STOP)
+
+    def run(self) -> None:
+        """Renew until the attempt is over or its claim is lost."""
+        while self.halt is not Halt.LOST and not self._over.wait(self._interval):
+            with self._talking:
+                try:
+                    self._renew()
+                    self._deliver()
+                except DATABASE_AWAY as error:
+                    self._note_away(error)
+                except Exception as error:  # noqa: BLE001 - handed to the main thread, which fails the attempt with it
+                    self._mistake = error
+                    return
+                else:
+                    self._note_back()
+
+    def _patiently(self, talk: Callable[[], Kept | None]) -> Kept | None:
+        pause = 0.1
+        while True:
+            try:
+                return talk()
+            except DATABASE_AWAY as error:
+                self._note_away(error)
+            if self._request.seconds_ago > LAST_PATIENCE:
+                return None
+            time.sleep(pause)
+            pause = min(pause * 2, 1.0)
+
+    def _within(self, talk: Callable[[Session], Kept]) -> Kept:
+        with self._sessions.begin() as session:
+            return talk(session)
+
+    def _renew(self) -> None:
+        with self._sessions.begin() as session:
+            orders = renew(session, self._claim, self.progress)
+        if orders is None:
+            self.halt = Halt.LOST
+        elif orders.cancel:
+            self.halt = Halt.CANCEL
+        elif orders.pause:
+            self.halt = Halt.PAUSE
+        else:
+            self.halt = None  # an order that was taken back before the attempt obeyed it
+
+    def _deliver(self) -> None:
+        batch = list(self._reports)
+        if not batch or self.halt is Halt.LOST:
+            return
+        with self._sessions.begin() as session:
+            is_ours = all(write(session) for write, _ in batch)
+        if not is_ours:
+            self.halt = Halt.LOST
+            return
+        for _, then in batch:
+            self._reports.popleft()
+            then()
+
+    def _note_away(self, error: Exception) -> None:
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            log.warning("database_away", error=str(error).splitlines()[0])
+
+    def _note_back(self) -> None:
+        if self._away_since is not None:
+            log.info("database_back", seconds=round(time.monotonic() - self._away_since, 1), waiting=len(self._reports))
+            self._away_since = None

@@ -1,0 +1,92 @@
+"""How a worker that is told to stop tells the attempt it runs: SIGTERM, from the parent process to the pool's child."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from math import inf
+from types import FrameType
+from typing import Any
+
+from celery.worker import state
+
+
+class StopRequest:
+    """Whether the attempt in this process was asked to hand its job back."""
+
+    def __init__(self) -> None:
+        # A plain flag, not an Event: a signal handler that takes a lock which the
+        # interrupted code holds waits for itself.
+        self._told_at = inf
+        self._parent = os.getppid()
+
+    def ask(self) -> None:
+        """Ask the attempt to stop."""
+        self._told_at = min(self._told_at, time.monotonic())
+
+    @property
+    def asked(self) -> bool:
+        """True once told to stop, or when the worker that started this process is gone.
+
+        On Linux, Celery has the kernel kill a pool process whose parent died; elsewhere the
+        changed parent is the only sign, and training on would leave a process nobody stops.
+        """
+        if os.getppid() != self._parent:
+            self.ask()
+        return self._told_at < inf
+
+    @property
+    def seconds_ago(self) -> float:
+        """How long ago it was asked; minus infinity while it was not."""
+        return time.monotonic() - self._told_at if self.asked else -inf
+
+
+@contextmanager
+def stop_on_sigterm() -> Iterator[StopRequest]:
+    """Take SIGTERM as a request, for as long as an attempt runs.
+
+    Celery's pool resets the handlers when its process starts, and an idle process is to
+    die of SIGTERM as it always did; so the handler is there during the task only.
+    """
+    request = StopRequest()
+
+    def on_sigterm(_number: int, _frame: FrameType | None) -> None:
+        request.ask()
+
+    before = signal.signal(signal.SIGTERM, on_sigterm)
+    try:
+        yield request
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def tell_attempts(**_: object) -> None:
+    """Start telling the running attempts; for Celery's `worker_shutting_down` signal.
+
+    Without this a warm shutdown waits until the training is over. It goes on looking,
+    because a process may still be about to report that it took a task.
+    """
+    threading.Thread(target=_keep_telling, name="tell-attempts", daemon=True).start()
+
+
+def _keep_telling(seconds: float = 0.2) -> None:
+    told: set[str] = set()
+    while True:
+        for request in _running():
+            # Once each: an attempt that is done no longer takes the signal as a request.
+            if request.worker_pid and request.id not in told:
+                told.add(request.id)
+                with suppress(ProcessLookupError):
+                    os.kill(request.worker_pid, signal.SIGTERM)
+        time.sleep(seconds)
+
+
+def _running() -> list[Any]:
+    try:
+        return list(state.active_requests)
+    except RuntimeError:  # the main thread added one just now; the next round sees it
+        return []

@@ -1,0 +1,87 @@
+"""The one task: claim a job by its id and run an attempt at it, in the pool's child process."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+
+import structlog
+from celery import Task, shared_task
+
+from store.artifacts import Artifacts
+from store.attempts import Claim, claim
+from store.database import Sessions, connect, sessions
+from store.errors import BrokerUnavailable
+from store.logs import bind
+from store.queue import TASK, publish
+from store.settings import Settings, read_settings
+from store.tables import Job
+from worker.lease import DATABASE_AWAY, Lease
+from worker.scratch import scratch_folder
+from worker.shutdown import StopRequest, stop_on_sigterm
+
+log = structlog.get_logger("intff.task")
+
+# The message is gone once it is taken; if the database stays away longer, the reconciler publishes the job again.
+CLAIM_PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 5.0)
+
+
+@shared_task(name=TASK, bind=True, ignore_result=True)
+def train(self: Task[[str], None], job_id: str) -> None:
+    """Run one attempt at a job; a job that is taken, or wants no worker any more, is silently left alone."""
+    from worker.attempt import Attempt  # noqa: PLC0415 - it imports torch, see worker.process
+
+    with stop_on_sigterm() as stop:
+        won = _claim(job_id, self.request.hostname or "worker", stop)
+        if won is None:
+            return
+        with (
+            bind(job=won.job_id, attempt=won.attempt),
+            scratch_folder(settings().home / "scratch", f"{won.job_id}-{won.attempt}") as scratch,
+            Lease(_sessions(), won, stop) as lease,
+        ):
+
+            def send(job: Job) -> None:
+                try:
+                    publish(self.app, job)
+                except BrokerUnavailable as error:
+                    log.warning("publish_failed", error=str(error))  # the reconciler does it later
+
+            Attempt(
+                won,
+                lease,
+                artifacts=Artifacts(settings().artifacts_url),
+                scratch=scratch,
+                data_dir=settings().data_dir,
+                publish=send,
+            ).run()
+
+
+def _claim(job_id: str, name: str, stop: StopRequest) -> Claim | None:
+    for pause in CLAIM_PAUSES:
+        if stop.asked:
+            return None  # still queued in the database: the reconciler publishes it again
+        try:
+            with _sessions().begin() as session:
+                return claim(
+                    session,
+                    job_id,
+                    worker=name,
+                    lease_seconds=settings().lease_seconds,
+                    max_attempts=settings().max_attempts,
+                )
+        except DATABASE_AWAY as error:
+            log.warning("claim_failed", job=job_id, error=str(error).splitlines()[0])
+            time.sleep(pause)
+    return None
+
+
+@cache
+def settings() -> Settings:
+    """The configuration of this process, read once."""
+    return read_settings()
+
+
+@cache
+def _sessions() -> Sessions:
+    return sessions(connect(settings().database_url))
