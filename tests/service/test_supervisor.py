@@ -19,7 +19,7 @@ import pytest
 from service.valkey import socket_folder
 
 SHORT_JOB = {"spec": {"dataset": "digits", "architecture": "64,(32)", "training": {"epochs": 2}}}
-LONG_JOB = {"spec": {"dataset": "digits", "architecture": "64,(32)", "training": {"epochs": 400}}}
+LONG_JOB = {"spec": {"dataset": "digits", "architecture": "64,(32)", "training": {"epochs": 1200}}}
 
 
 class Served:

@@ -20,7 +20,7 @@ EMBEDDED_AND_DISTRIBUTED = pytest.mark.parametrize(
     ("database_url", "broker_url"), [("sqlite", "valkey"), ("postgresql", "redis")], indirect=True
 )
 EMBEDDED = pytest.mark.parametrize(("database_url", "broker_url"), [("sqlite", "valkey")], indirect=True)
-EPOCHS = 400  # some ten seconds: a few checkpoints
+EPOCHS = 1200  # some ten seconds: a few checkpoints
 
 
 def weights_of(workshop: Workshop, job: Job) -> str:
