@@ -121,7 +121,7 @@ def test_it_trains_a_job_and_ends_without_a_trace_but_its_home(served: Served) -
 
     assert served.stop() == 0
 
-    assert psutil.wait_procs(family, timeout=1)[1] == []
+    assert psutil.wait_procs(family, timeout=10)[1] == []  # the last one waits for init to take note of its end
     assert not socket_folder(served.home).exists()
     with pytest.raises(httpx.ConnectError):
         httpx.get(url)
@@ -165,7 +165,7 @@ def test_its_parts_end_when_it_is_killed_and_the_next_start_waits_for_them(serve
     assert served.stop(signal.SIGKILL) == -9
     url = served.start()
 
-    assert psutil.wait_procs(family, timeout=1)[1] == []
+    assert psutil.wait_procs(family, timeout=10)[1] == []  # the last one waits for init to take note of its end
     assert is_ready(url)
 
 
