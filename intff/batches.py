@@ -16,11 +16,11 @@ class Batch(NamedTuple):
     """One training step's data."""
 
     images: Tensor
-    """Flat float images of 0 to 1, [batch, pixels]"""
+    """Floats of 0 to 1, [batch, channels, height, width]"""
     labels: Tensor
     """[batch]"""
     negatives: Tensor
-    """[batch, negatives]"""
+    """What they are made of, [batch, ...]; see `LocalObjective`"""
 
 
 def epoch_batches(
@@ -31,7 +31,7 @@ def epoch_batches(
     jitter: int,
     seed: int,
     epoch: int,
-    draw_negatives: Callable[[Tensor, Generator], Tensor],
+    draw_negatives: Callable[[Tensor, Tensor, Generator], Tensor],
 ) -> Iterator[Batch]:
     """Everything random about an epoch is drawn here, before its first step.
 
@@ -42,13 +42,13 @@ def epoch_batches(
         jitter: the largest shift of an image, in pixels.
         seed: the spec's.
         epoch: from 1.
-        draw_negatives: gives negative labels for shuffled labels, both on the CPU.
+        draw_negatives: gives what negatives are made of, for shuffled images, and shuffled labels on the CPU.
     """
     generator = seeded(seed, "epoch", epoch)
     order = torch.randperm(len(labels), generator=generator)
     shuffled = labels[order.to(labels.device)]
-    negatives = draw_negatives(shuffled.cpu(), generator).to(labels.device)
     gathered = shift(images, order, jitter, generator)
+    negatives = draw_negatives(gathered, shuffled.cpu(), generator).to(labels.device)
     for start in range(0, len(order), batch_size):
         part = slice(start, start + batch_size)
         yield Batch(as_floats(gathered[part]), shuffled[part], negatives[part])
@@ -82,5 +82,5 @@ def shift(images: Tensor, order: Tensor, jitter: int, generator: Generator) -> T
 
 
 def as_floats(images: Tensor) -> Tensor:
-    """Bytes to flat floats of 0 to 1, [images, pixels]."""
-    return images.flatten(1).to(torch.float32).div_(255)
+    """Bytes to floats of 0 to 1, of any shape."""
+    return images.to(torch.float32).div_(255)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Iterator
 
 import torch
 from torch import Generator, Tensor
@@ -10,35 +10,50 @@ from torch import Generator, Tensor
 from intff import negatives
 from intff.errors import DeviceUnavailable
 from intff.goodness import GOODNESS
-from intff.labels import Overlay
-from intff.layers import SCALES, dense
+from intff.labels import Embedding, Groups, LabelEncoding, Overlay
+from intff.layers import ACTIVATIONS, Attention, Convolution, Dense, Layer, MaxPool, linear
 from intff.losses import LOSSES
 from intff.networks import BackpropNetwork, GoodnessNetwork, Network
+from intff.normalization import NORMALIZATIONS
 from intff.objectives import CrossEntropyObjective, LocalObjective, Objective
+from intff.schedule import SCHEDULES, Schedule, warmed_up
 from intff.seeds import seeded
-from intff.spec import BP, TrainSpec
+from intff.spec import BP, FF, IntFF, TrainSpec
+from intff.spec import layers as spec_layers
+from intff.spec.shapes import Shape, padding
 from intff.units import HiddenUnit
+
+_EMBEDDING_DEVIATION = 1.0  # as strong as what a normalised input gives a layer: a weaker one is long overheard
 
 
 def build_network(spec: TrainSpec) -> Network:
     """A network with its initial weights, on the CPU."""
     generator = seeded(spec.training.seed, "weights")
     classes = len(spec.dataset.labels)
-    widths = [spec.architecture.input_size, *(width for unit in spec.architecture.units for width in unit)]
-    layers = [dense(below, above, generator) for below, above in pairwise(widths)]
+    layers = _layers(spec, generator)
     algorithm = spec.algorithm
     if isinstance(algorithm, BP):
-        return BackpropNetwork(layers, head=dense(widths[-1], classes, generator))
-    scale = SCALES[algorithm.normalization]
-    remaining = iter(layers)
-    units = [HiddenUnit([next(remaining) for _ in unit], scale) for unit in spec.architecture.units]
-    outputs = sum(unit[-1] for unit in spec.architecture.units)
+        outputs = spec.architecture.shapes[-1][-1]
+        return BackpropNetwork(list(layers), head=linear(torch.Size(outputs).numel(), classes, generator))
+    normalization = NORMALIZATIONS[algorithm.normalization]
+    units = []
+    for unit, shapes in zip(spec.architecture.units, spec.architecture.shapes, strict=True):
+        built = [next(layers) for _ in unit]
+        embedding = None
+        if algorithm.label_encoding.kind == "embedding":
+            embedding = _EMBEDDING_DEVIATION * torch.randn((classes, shapes[0][0]), generator=generator)
+        units.append(HiddenUnit(built, normalization, embedding))
+    given = algorithm.unit_weights
     return GoodnessNetwork(
         units,
-        overlay=Overlay(classes, algorithm.label_encoding.value),
+        encoding=_encoding(algorithm, classes),
         goodness=GOODNESS[algorithm.goodness],
-        head=dense(outputs, classes, generator) if algorithm.classifier == "softmax" else None,
-        scale=scale,
+        classes=classes,
+        head=linear(sum(spec.architecture.output_sizes), classes, generator)
+        if algorithm.classifier == "softmax"
+        else None,
+        normalization=normalization,
+        unit_weights=torch.ones(len(units)) if isinstance(given, str) else torch.tensor(given, dtype=torch.float32),
     )
 
 
@@ -47,17 +62,52 @@ def build_objective(spec: TrainSpec, network: Network) -> Objective:
     if isinstance(network, BackpropNetwork):
         return CrossEntropyObjective(network)
     assert not isinstance(spec.algorithm, BP)
-    return LocalObjective(network, LOSSES[spec.algorithm.loss], spec.algorithm.theta)
+    source = spec.algorithm.negatives
+    loss, theta = LOSSES[spec.algorithm.loss], spec.algorithm.theta
+    if source.kind == "hard_label":
+        return LocalObjective(network, loss, theta, "hard_labels", source.count)
+    is_labels = source.kind in ("random_label", "wrong_label")
+    return LocalObjective(network, loss, theta, "labels" if is_labels else "images")
 
 
-def draw_negatives(spec: TrainSpec, labels: Tensor, generator: Generator) -> Tensor:
-    """Negative labels for one epoch, [images, negatives]; none for backpropagation."""
+def build_schedule(spec: TrainSpec) -> Schedule:
+    """How the learning rate changes over this run."""
+    return warmed_up(SCHEDULES[spec.training.schedule], spec.training.warmup)
+
+
+def draw_negatives(  # noqa: PLR0911 -- one for each kind
+    spec: TrainSpec, images: Tensor, labels: Tensor, generator: Generator
+) -> Tensor:
+    """What one epoch's negatives are made of; see `LocalObjective`.
+
+    Args:
+        spec: of the run.
+        images: bytes, [images, channels, height, width], on the training device.
+        labels: class numbers, [images], on the CPU.
+        generator: draws everything.
+
+    Returns:
+        [images, ...]; none, [images, 0], for backpropagation.
+    """
     if isinstance(spec.algorithm, BP):
         return labels.new_empty((len(labels), 0))
+    classes = len(spec.dataset.labels)
     source = spec.algorithm.negatives
-    if source.kind == "random_label":
-        return negatives.random_labels(labels, source.count, generator)
-    return negatives.wrong_labels(labels, source.count, len(spec.dataset.labels), generator)
+    match source.kind:
+        case "random_label":
+            return negatives.random_labels(labels, source.count, generator)
+        case "wrong_label":
+            return negatives.wrong_labels(labels, source.count, classes, generator)
+        case "hard_label":
+            return negatives.label_noise(len(labels), classes, generator)
+        case "hybrid":
+            return negatives.hybrids(images, generator)
+        case "rotated":
+            return negatives.rotated(images, generator)
+        case "noisy_copy":
+            return negatives.noisy_copies(images, source.sigma, generator)
+        case "gaussian_noise":
+            return negatives.gaussian_images(images, generator)
 
 
 def choose_device(name: str) -> torch.device:
@@ -70,3 +120,42 @@ def choose_device(name: str) -> torch.device:
         msg = "training.device is cuda, but this process has no CUDA device; use auto or cpu"
         raise DeviceUnavailable(msg)
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _layers(spec: TrainSpec, generator: Generator) -> Iterator[Layer]:
+    """Every layer from input to output, whatever unit it is in."""
+    before: Shape = spec.dataset.image_shape
+    activation = ACTIVATIONS[spec.architecture.activation]
+    for unit, shapes in zip(spec.architecture.units, spec.architecture.shapes, strict=True):
+        for layer, shape in zip(unit, shapes, strict=True):
+            match layer:
+                case int():
+                    yield Dense(torch.Size(before).numel(), layer, activation, generator)
+                case spec_layers.Conv():
+                    rows, columns = (padding(n, k, layer) for n, k in zip(before[1:], layer.kernel, strict=True))
+                    zeros = (*rows, *columns)
+                    yield Convolution(
+                        inputs=before[0],
+                        channels=layer.channels,
+                        kernel=layer.kernel,
+                        stride=layer.stride,
+                        zeros=zeros,
+                        activation=activation,
+                        generator=generator,
+                    )
+                case spec_layers.MaxPool():
+                    yield MaxPool(layer.size)
+                case spec_layers.Attention():
+                    channels, height, width = before
+                    yield Attention((channels, height, width), layer.heads, generator)
+            before = shape
+
+
+def _encoding(algorithm: IntFF | FF, classes: int) -> LabelEncoding:
+    match algorithm.label_encoding.kind:
+        case "overlay":
+            return Overlay(classes, algorithm.label_encoding.value)
+        case "embedding":
+            return Embedding()
+        case "groups":
+            return Groups(classes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 Goodness = Callable[[Tensor], Tensor]
@@ -13,24 +14,40 @@ def mean_square(activations: Tensor) -> Tensor:
     """The mean of squares, as the author's code has it.
 
     Args:
-        activations: of one unit's output layer, [..., neurons].
+        activations: of one unit's output layer, [rows, ...].
 
     Returns:
-        Goodness of each sample, [...].
+        Goodness of each row, [rows].
     """
-    return activations.square().mean(dim=-1)
+    return activations.flatten(1).square().mean(dim=-1)
 
 
 def sum_square(activations: Tensor) -> Tensor:
     """The sum of squares, as the paper's formula has it (section 3.1).
 
     Args:
-        activations: of one unit's output layer, [..., neurons].
+        activations: of one unit's output layer, [rows, ...].
 
     Returns:
-        Goodness of each sample, [...].
+        Goodness of each row, [rows].
     """
-    return activations.square().sum(dim=-1)
+    return activations.flatten(1).square().sum(dim=-1)
 
 
 GOODNESS: dict[str, Goodness] = {"mean_square": mean_square, "sum_square": sum_square}
+
+
+def by_group(goodness: Goodness, activations: Tensor, groups: int) -> Tensor:
+    """Goodness of each group of neurons or channels; the first groups have one more where they cannot be even.
+
+    Args:
+        goodness: of the activations of one group.
+        activations: of one unit's output layer, [rows, neurons] or [rows, channels, height, width].
+        groups: how many.
+
+    Returns:
+        [rows, groups]
+    """
+    if activations.shape[1] % groups == 0:
+        return goodness(activations.reshape(len(activations) * groups, -1)).view(-1, groups)
+    return torch.stack([goodness(part) for part in torch.tensor_split(activations, groups, dim=1)], dim=1)

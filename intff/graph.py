@@ -2,79 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import replace
 
-import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from torch import Tensor, nn
 
+from intff.graph_nodes import Graph, Rows
+from intff.labels import Embedding, Groups, Overlay
+from intff.layers import Dense
 from intff.networks import BackpropNetwork, GoodnessNetwork, Network
 from intff.spec import BP, TrainSpec
+from intff.units import HiddenUnit
 
 OPSET = 20
 _IR_VERSION = 10  # of the same time as the opset: older runtimes read it too
 
 
-@dataclass
-class _Graph:
-    """Nodes and constants so far; each node is named by its one output."""
-
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
-
-    def add(self, operator: str, *inputs: str, name: str = "", **attributes: Any) -> str:  # noqa: ANN401 -- as ONNX has them
-        """Add a node, and give its output's name."""
-        name = name or f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
-        return name
-
-    def constant(self, name: str, values: Tensor | NDArray[np.int64] | float | Sequence[int]) -> str:
-        """Add a constant once, and give its name."""
-        if name not in self.constants:
-            if isinstance(values, Tensor):
-                array = values.detach().cpu().contiguous().numpy()
-            else:
-                array = np.asarray(values, np.float32 if isinstance(values, float) else np.int64)
-            self.constants[name] = numpy_helper.from_array(array, name)
-        return name
-
-    def dense(self, hidden: str, layer: nn.Linear, name: str, output: str = "") -> str:
-        """A fully connected layer, [rows, inputs] to [rows, outputs]."""
-        weight, bias = self.constant(f"{name}.weight", layer.weight), self.constant(f"{name}.bias", layer.bias)
-        return self.add("Gemm", hidden, weight, bias, name=output, transB=1)
-
-    def scale(self, sum_of_squares: str, size: int, normalization: str) -> str:
-        """What `intff.layers` has under this name."""
-        if normalization == "l2":
-            norm = self.add("Sqrt", sum_of_squares)
-            return self.add("Reciprocal", self.add("Add", norm, self.constant("l2_floor", 1e-4)))
-        mean = self.add("Div", sum_of_squares, self.constant(f"size_{size}", float(size)))
-        return self.add("Reciprocal", self.add("Sqrt", self.add("Add", mean, self.constant("rms_floor", 1e-6))))
-
-
 def build_graph(spec: TrainSpec, network: Network) -> onnx.ModelProto:
     """The network from `images`, [batch, channels, height, width] of 0 to 1, to its named outputs."""
-    graph = _Graph()
-    flat = graph.add("Flatten", "images", axis=1)  # [batch, pixels]
+    graph = Graph(spec.architecture.activation)
+    images = Rows("images", spec.dataset.image_shape)
     labels, units = len(spec.dataset.labels), len(spec.architecture.units)
     shapes: dict[str, list[int | str]] = {}
-    if isinstance(network, BackpropNetwork):
-        hidden = flat
-        for number, layer in enumerate(network.layers):
-            hidden = graph.add("Relu", graph.dense(hidden, layer, f"layers.{number}"))
-        logits = graph.dense(hidden, network.head, "head")
-    else:
-        assert not isinstance(spec.algorithm, BP)
-        scorer = _Scorer(graph, network, flat, spec)
-        with torch.no_grad():
-            _add_goodness(graph, scorer, spec.algorithm.theta, units, labels)
-            logits = _logits(graph, scorer, network.head) if network.head is not None else ""
-        shapes = {"goodness": [labels], "unit_goodness": [units, labels], "probability_positive": [labels]}
+    with torch.no_grad():
+        if isinstance(network, BackpropNetwork):
+            hidden = images
+            for number, layer in enumerate(network.layers):
+                hidden = graph.layer(hidden, layer, f"layers.{number}")
+            logits = graph.dense(hidden, network.head, "head").name
+        else:
+            assert not isinstance(spec.algorithm, BP)
+            scorer = _Scorer(graph, network, images, spec.algorithm.normalization)
+            _add_goodness(graph, scorer, spec)
+            logits = scorer.logits(network.head) if network.head is not None else ""
+            shapes = {"goodness": [labels], "unit_goodness": [units, labels], "probability_positive": [labels]}
     if logits:
         graph.add("Softmax", logits, name="probabilities", axis=1)
         shapes["probabilities"] = [labels]
@@ -91,81 +54,155 @@ def build_graph(spec: TrainSpec, network: Network) -> onnx.ModelProto:
 
 
 class _Scorer:
-    """One pass through the units for images under several overlays; rows are images times variants."""
+    """Passes through the units; each encoding of labels has its own rows: images times labels, or images alone."""
 
-    def __init__(self, graph: _Graph, network: GoodnessNetwork, flat: str, spec: TrainSpec) -> None:
-        assert not isinstance(spec.algorithm, BP)
-        self._graph = graph
+    def __init__(self, graph: Graph, network: GoodnessNetwork, images: Rows, normalization: str) -> None:
+        self.graph = graph
         self.network = network
-        self._flat = flat
-        self._normalization = spec.algorithm.normalization
-        self.is_mean = spec.algorithm.goodness == "mean_square"
+        self._images = images
+        self._normalization = normalization
 
-    def outputs(self, pixels: Tensor, kind: str) -> list[tuple[str, str, int]]:
-        """For each unit its activations, [rows, neurons], their sum of squares, [rows, 1], and the neurons.
+    def outputs(self, kind: str) -> list[Rows]:
+        """Each unit's activations for every label, or for a neutral one.
 
         Args:
-            pixels: what each variant has in place of the label's pixels, [variants, classes].
-            kind: of the overlays, for the constants' names.
+            kind: `labels` or `neutral`; constants are named by it.
         """
-        found: list[tuple[str, str, int]] = []
+        found: list[Rows] = []
         for number, unit in enumerate(self.network.units):
-            hidden = self._first(pixels, kind) if number == 0 else self.normal(*found[-1])
-            for position, layer in enumerate(unit.layers):
-                if number or position:
-                    hidden = self._graph.dense(hidden, layer, f"units.{number}.layers.{position}")
-                    hidden = self._graph.add("Relu", hidden)
-            squares = self._graph.add("ReduceSumSquare", hidden, self._graph.constant("last", [1]), keepdims=1)
-            found.append((hidden, squares, unit.layers[-1].out_features))
+            hidden = self._first(unit, kind) if number == 0 else self._later(found[-1], unit, number, kind)
+            for position, layer in enumerate(unit.layers[1:], start=1):
+                hidden = self.graph.layer(hidden, layer, f"units.{number}.layers.{position}")
+            found.append(hidden)
         return found
 
-    def normal(self, hidden: str, squares: str, neurons: int) -> str:
-        """A unit's activations, normalised."""
-        return self._graph.add("Mul", hidden, self._graph.scale(squares, neurons, self._normalization))
+    def logits(self, head: nn.Linear) -> str:
+        """The softmax layer's logits, for a neutral label."""
+        pooled = [self.graph.over_positions("ReduceMean", hidden) for hidden in self.outputs("neutral")]
+        normal = [self.graph.normalized(hidden, self._normalization).name for hidden in pooled]
+        together = Rows(self.graph.add("Concat", *normal, axis=1), (head.in_features,))
+        return self.graph.dense(together, head, "head").name
 
-    def _first(self, pixels: Tensor, kind: str) -> str:
-        """The first layer, [rows, neurons]: the image's part once, each overlay's part computed here and now."""
-        graph, unit = self._graph, self.network.units[0]
-        layer, classes = unit.layers[0], pixels.shape[-1]
-        weight = layer.weight.detach().clone()  # [neurons, pixels]
-        label_part = pixels.to(weight.device) @ weight[:, :classes].T  # [variants, neurons]
-        weight[:, :classes] = 0  # the image's own pixels there do not count
-        counted = torch.ones(weight.shape[1], 1)
-        counted[:classes] = 0
-        image_part = graph.add("Gemm", self._flat, graph.constant("units.0.layers.0.image", weight), transB=1)
-        all_squares = graph.add("Mul", self._flat, self._flat)
-        image_squares = graph.add("MatMul", all_squares, graph.constant("counted", counted))
-        middle = graph.constant("middle", [1])
-        squares = graph.add(
+    def _first(self, unit: HiddenUnit, kind: str) -> Rows:
+        """The first unit's first layer."""
+        graph, encoding, name = self.graph, self.network.encoding, "units.0.layers.0"
+        if isinstance(encoding, Overlay):
+            labels = torch.arange(encoding.classes)[None] if kind == "labels" else None
+            pixels = encoding.pixels(labels)[0]  # [variants, classes]
+            if isinstance(unit.layers[0], Dense):
+                return self._overlaid(unit.layers[0], pixels, kind)
+            overlaid = self._written_into_the_images(pixels, kind)
+            return graph.layer(graph.normalized(overlaid, self._normalization), unit.layers[0], name)
+        images = graph.normalized(self._images, self._normalization)
+        if isinstance(encoding, Groups):
+            return graph.layer(images, unit.layers[0], name)
+        before = graph.before(images, unit.layers[0], name)
+        vectors = self._vectors(unit, kind)
+        each = graph.add("Unsqueeze", before.name, graph.constant("middle", [1]))  # [batch, 1, ...]
+        shape = (1, len(vectors), vectors.shape[1], *(1 for _ in before.shape[1:]))
+        added = graph.add("Add", each, graph.constant(f"{name}.{kind}", vectors.reshape(shape)))
+        return graph.activated(graph.as_rows(added, before.shape))
+
+    def _later(self, inputs: Rows, unit: HiddenUnit, number: int, kind: str) -> Rows:
+        """A later unit's first layer."""
+        graph, name = self.graph, f"units.{number}.layers.0"
+        normal = graph.normalized(inputs, self._normalization)
+        if not isinstance(self.network.encoding, Embedding):
+            return graph.layer(normal, unit.layers[0], name)
+        before = graph.before(normal, unit.layers[0], name)
+        vectors = self._vectors(unit, kind)
+        shape = (len(vectors), vectors.shape[1], *(1 for _ in before.shape[1:]))
+        by_image = graph.constant(f"{name}.{kind}.by_image", [-1, len(vectors), *before.shape])
+        added = graph.add(
             "Add",
-            graph.add("Unsqueeze", image_squares, middle),  # [batch, 1, 1]
-            graph.constant(f"{kind}.squares", pixels.square().sum(dim=-1)[None, :, None]),
+            graph.add("Reshape", before.name, by_image),
+            graph.constant(f"{name}.{kind}", vectors.reshape(shape)),
         )
+        return graph.activated(graph.as_rows(added, before.shape))
+
+    @staticmethod
+    def _vectors(unit: HiddenUnit, kind: str) -> Tensor:
+        assert unit.embedding is not None
+        return unit.embedding if kind == "labels" else unit.embedding.mean(dim=0, keepdim=True)
+
+    def _written_into_the_images(self, pixels: Tensor, kind: str) -> Rows:
+        """Every image with every label's pixels, [rows, channels, height, width]."""
+        graph, size, classes = self.graph, self._images.size, pixels.shape[1]
+        flat = graph.add("Reshape", self._images.name, graph.constant("flat_images", [-1, 1, size]))
+        rest = torch.ones(size)
+        rest[:classes] = 0
+        blank = graph.add("Mul", flat, graph.constant("not_the_label", rest))  # [batch, 1, pixels]
+        overlay = torch.zeros(1, len(pixels), size)
+        overlay[0, :, :classes] = pixels
+        added = graph.add("Add", blank, graph.constant(f"{kind}.overlay", overlay))
+        return graph.as_rows(added, self._images.shape)
+
+    def _overlaid(self, layer: Dense, pixels: Tensor, kind: str) -> Rows:
+        """A dense first layer: the image's part once, each overlay's part computed here and now."""
+        graph, classes = self.graph, pixels.shape[-1]
+        weight = layer.weight.detach().cpu().clone()  # [neurons, pixels]
+        neurons, size = weight.shape
+        label_part = pixels @ weight[:, :classes].T  # [variants, neurons]
+        column_sums = weight.sum(dim=1)
+        weight[:, :classes] = 0  # the image's own pixels there do not count
+        counted = torch.ones(size, 1)
+        counted[:classes] = 0
+        flat = graph.flat(self._images).name
+        image_part = graph.add("Gemm", flat, graph.constant("units.0.layers.0.image", weight), transB=1)
+        middle = graph.constant("middle", [1])
+
+        def summed(values: str, of_labels: Tensor, name: str) -> str:
+            part = graph.add("MatMul", values, graph.constant("counted", counted))
+            each = graph.add("Unsqueeze", part, middle)  # [batch, 1, 1]
+            return graph.add("Add", each, graph.constant(f"{kind}.{name}", of_labels[None, :, None]))
+
+        squares = summed(graph.add("Mul", flat, flat), pixels.square().sum(dim=-1), "squares")
+        is_layer = self._normalization == "layer"
+        total = summed(flat, pixels.sum(dim=-1), "total") if is_layer else ""
+        mean, factor = graph.moments(total, squares, size, self._normalization)
         parts = graph.add(
             "Add",
             graph.add("Unsqueeze", image_part, middle),  # [batch, 1, neurons]
             graph.constant(f"{kind}.part", label_part[None]),
         )
-        scaled = graph.add("Mul", parts, graph.scale(squares, weight.shape[1], self._normalization))
-        hidden = graph.add("Relu", graph.add("Add", scaled, graph.constant("units.0.layers.0.bias", layer.bias)))
-        return graph.add("Reshape", hidden, graph.constant(f"rows_of_{len(weight)}", [-1, len(weight)]))
+        if mean:
+            parts = graph.add("Sub", parts, graph.add("Mul", mean, graph.constant("column_sums", column_sums)))
+        scaled = graph.add("Mul", parts, factor)
+        before = graph.add("Add", scaled, graph.constant("units.0.layers.0.bias", layer.bias))
+        return graph.activated(graph.as_rows(before, (neurons,)))
 
 
-def _add_goodness(graph: _Graph, scorer: _Scorer, theta: float, units: int, labels: int) -> None:
-    overlay = scorer.network.overlay
+def _add_goodness(graph: Graph, scorer: _Scorer, spec: TrainSpec) -> None:
+    assert not isinstance(spec.algorithm, BP)
+    labels, units = len(spec.dataset.labels), len(spec.architecture.units)
+    is_mean = spec.algorithm.goodness == "mean_square"
     each = []
-    for _, squares, neurons in scorer.outputs(overlay.value * torch.eye(overlay.classes), "labels"):
-        size = graph.constant(f"size_{neurons}", float(neurons))
-        each.append(graph.add("Div", squares, size) if scorer.is_mean else squares)
-    rows = graph.add("Concat", *each, axis=1)  # [batch * labels, units]
-    by_label = graph.add("Reshape", rows, graph.constant("by_label", [-1, labels, units]))
-    by_unit = graph.add("Transpose", by_label, name="unit_goodness", perm=[0, 2, 1])
-    goodness = graph.add("ReduceSum", by_unit, graph.constant("middle", [1]), name="goodness", keepdims=0)
-    over = graph.add("Sub", goodness, graph.constant("theta", float(theta)))
+    for hidden in scorer.outputs("labels"):
+        if isinstance(scorer.network.encoding, Groups):
+            channels, positions = hidden.shape[0], hidden.size // hidden.shape[0]
+            squares = replace(hidden, name=graph.add("Mul", hidden.name, hidden.name))
+            energy = graph.over_positions("ReduceSum", squares).name  # [rows, channels]
+            members = _membership(channels, labels, positions if is_mean else 0)
+            found = graph.add("MatMul", energy, graph.constant(f"groups_of_{channels}_{positions}", members))
+        else:
+            flat = graph.flat(hidden).name
+            found = graph.add("ReduceSumSquare", flat, graph.constant("last", [1]), keepdims=1)  # [rows, 1]
+            if is_mean:
+                found = graph.add("Div", found, graph.constant(f"size_{hidden.size}", float(hidden.size)))
+        each.append(graph.add("Reshape", found, graph.constant("by_label", [-1, 1, labels])))
+    by_unit = graph.add("Concat", *each, name="unit_goodness", axis=1)  # [batch, units, labels]
+    weights = scorer.network.unit_weights.reshape(1, units, 1)
+    counted = by_unit
+    if not bool((weights == 1).all()):
+        counted = graph.add("Mul", by_unit, graph.constant("unit_weights", weights))
+    goodness = graph.add("ReduceSum", counted, graph.constant("middle", [1]), name="goodness", keepdims=0)
+    over = graph.add("Sub", goodness, graph.constant("theta", float(spec.algorithm.theta)))
     graph.add("Sigmoid", over, name="probability_positive")
 
 
-def _logits(graph: _Graph, scorer: _Scorer, head: nn.Linear) -> str:
-    outputs = scorer.outputs(scorer.network.overlay.neutral()[None], "neutral")
-    normal = graph.add("Concat", *(scorer.normal(*each) for each in outputs), axis=1)
-    return graph.dense(normal, head, "head")
+def _membership(channels: int, groups: int, positions: int) -> Tensor:
+    """What each channel's sum of squares adds to each group's goodness, [channels, groups]; positions 0 for sums."""
+    members = torch.zeros(channels, groups)
+    for group, part in enumerate(torch.tensor_split(torch.arange(channels), groups)):
+        members[part, group] = 1 / (len(part) * positions) if positions else 1
+    return members

@@ -21,13 +21,9 @@ def score(network: Network, images: Tensor) -> Scores:
     Returns:
         The scores of all of them.
     """
-    pieces = []
-    for piece in torch.split(images, SCORED_AT_ONCE):
-        flat = as_floats(piece) if piece.dtype == torch.uint8 else piece.flatten(1)
-        pieces.append(network(flat))
-    goodness = [piece.unit_goodness for piece in pieces if piece.unit_goodness is not None]
-    logits = [piece.logits for piece in pieces if piece.logits is not None]
-    return Scores(torch.cat(goodness) if goodness else None, torch.cat(logits) if logits else None)
+    split = torch.split(images, SCORED_AT_ONCE)
+    pieces = [network(as_floats(piece) if piece.dtype == torch.uint8 else piece) for piece in split]
+    return Scores(*(None if column[0] is None else torch.cat(column) for column in zip(*pieces, strict=True)))
 
 
 def accuracy(network: Network, images: Tensor, labels: Tensor) -> float:

@@ -1,51 +1,142 @@
-"""The label overlay: the first pixels of an image, one per class, hold the label (paper section 3.3)."""
+"""How a label meets an image: as pixels of it, as a vector in every unit, or as a group of each unit's outputs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from intff.goodness import Goodness, by_group
+from intff.layers import Dense
+from intff.units import HiddenUnit
+
+
+class LabelEncoding(Protocol):
+    """How a label meets an image."""
+
+    def first(self, unit: HiddenUnit, images: Tensor, labels: Tensor | None) -> Tensor:
+        """The first unit's activations.
+
+        Args:
+            unit: the first.
+            images: floats of 0 to 1, [batch, channels, height, width].
+            labels: class numbers, [batch or 1, variants]; None for a neutral label.
+
+        Returns:
+            [rows, ...]; rows are images times variants.
+        """
+
+    def later(self, unit: HiddenUnit, hidden: Tensor, labels: Tensor | None) -> Tensor:
+        """A later unit's activations, [rows, ...], for the same labels."""
+
+    def goodness(self, goodness: Goodness, activations: Sequence[Tensor], labels: Tensor) -> Tensor:
+        """Goodness of each label at each unit, from the activations, [batch, units, variants]."""
+
 
 @dataclass(frozen=True)
 class Overlay:
-    """Zeroes the first `classes` pixels and sets the label's to `value`."""
+    """Zeroes the first `classes` pixels and sets the label's to `value` (paper section 3.3)."""
 
     classes: int
     value: float
 
     def blank(self, images: Tensor) -> Tensor:
-        """Flat float images with the label's pixels zeroed, [batch, pixels] to the same."""
-        return pad(images[:, self.classes :], (self.classes, 0))
+        """Flat images with the label's pixels zeroed, [batch, ...] to [batch, pixels]."""
+        return pad(images.flatten(1)[:, self.classes :], (self.classes, 0))
 
-    def pixels(self, labels: Tensor) -> Tensor:
+    def pixels(self, labels: Tensor | None) -> Tensor:
         """What the label's pixels hold.
 
         Args:
-            labels: class numbers, [...].
+            labels: class numbers, [...]; None for no label in particular: each class's has its share of `value`.
 
         Returns:
-            The first pixels of an overlaid image, [..., classes].
+            The first pixels of an overlaid image, [..., classes]; [1, 1, classes] for None.
         """
+        if labels is None:
+            return torch.full((1, 1, self.classes), self.value / self.classes)
         # Not torch's one_hot, which looks at the labels first and makes a GPU wait.
         return (labels.unsqueeze(-1) == torch.arange(self.classes, device=labels.device)) * self.value
 
-    def neutral(self) -> Tensor:
-        """The pixels of no label in particular: each class's has its share of `value`, [classes]."""
-        return torch.full((self.classes,), self.value / self.classes)
-
-    def apply(self, blank: Tensor, labels: Tensor) -> Tensor:
-        """Overlay labels on blanked images, plainly.
+    def apply(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """Overlay labels on images, plainly.
 
         Args:
-            blank: flat images whose label pixels are zero, [batch, pixels].
-            labels: class numbers, [batch, variants].
+            images: [batch, ...].
+            labels: class numbers, [batch or 1, variants]; None for a neutral label.
 
         Returns:
-            Overlaid images, [batch, variants, pixels].
+            Overlaid images, [batch * variants, ...].
         """
-        images = blank.unsqueeze(1).repeat(1, labels.shape[1], 1)
-        images[:, :, : self.classes] = self.pixels(labels)
-        return images
+        blank, pixels = self.blank(images), self.pixels(labels).to(images)
+        shape = (len(blank), pixels.shape[1])
+        overlaid = torch.cat(
+            [pixels.expand(*shape, -1), blank[:, None, self.classes :].expand(*shape, -1)],
+            dim=-1,
+        )
+        return overlaid.reshape(-1, *images.shape[1:])
+
+    def first(self, unit: HiddenUnit, images: Tensor, labels: Tensor | None) -> Tensor:
+        """See `LabelEncoding`."""
+        if isinstance(unit.layers[0], Dense):
+            return unit.forward_overlaid(self.blank(images), self.pixels(labels).to(images))
+        return unit.forward(self.apply(images, labels))
+
+    def later(self, unit: HiddenUnit, hidden: Tensor, labels: Tensor | None) -> Tensor:
+        """See `LabelEncoding`."""
+        del labels  # they are in the activations already
+        return unit.forward(hidden)
+
+    def goodness(self, goodness: Goodness, activations: Sequence[Tensor], labels: Tensor) -> Tensor:
+        """See `LabelEncoding`."""
+        return _by_row(goodness, activations, labels)
+
+
+class Embedding:
+    """A learned vector for each label, in every unit."""
+
+    def first(self, unit: HiddenUnit, images: Tensor, labels: Tensor | None) -> Tensor:
+        """See `LabelEncoding`."""
+        return unit.forward_embedded(images, labels)
+
+    def later(self, unit: HiddenUnit, hidden: Tensor, labels: Tensor | None) -> Tensor:
+        """See `LabelEncoding`."""
+        if labels is not None:
+            images = len(hidden) // labels.shape[1]
+            labels = labels.expand(images, -1).reshape(-1, 1)
+        return unit.forward_embedded(hidden, labels)
+
+    def goodness(self, goodness: Goodness, activations: Sequence[Tensor], labels: Tensor) -> Tensor:
+        """See `LabelEncoding`."""
+        return _by_row(goodness, activations, labels)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """One group of neurons or channels for each class; the image says nothing of a label."""
+
+    classes: int
+
+    def first(self, unit: HiddenUnit, images: Tensor, labels: Tensor | None) -> Tensor:
+        """See `LabelEncoding`; one row for each image."""
+        del labels
+        return unit.forward(images)
+
+    def later(self, unit: HiddenUnit, hidden: Tensor, labels: Tensor | None) -> Tensor:
+        """See `LabelEncoding`."""
+        del labels
+        return unit.forward(hidden)
+
+    def goodness(self, goodness: Goodness, activations: Sequence[Tensor], labels: Tensor) -> Tensor:
+        """See `LabelEncoding`."""
+        found = torch.stack([by_group(goodness, hidden, self.classes) for hidden in activations], dim=1)
+        return found.gather(2, labels.unsqueeze(1).expand(len(found), len(activations), -1))
+
+
+def _by_row(goodness: Goodness, activations: Sequence[Tensor], labels: Tensor) -> Tensor:
+    found = [goodness(hidden).view(-1, labels.shape[1]) for hidden in activations]  # [batch, variants]
+    return torch.stack(found, dim=1)

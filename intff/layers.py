@@ -1,4 +1,4 @@
-"""The layers inside a hidden unit, and how a unit normalises its input."""
+"""The layers inside a hidden unit; each maps rows to rows, activation included."""
 
 from __future__ import annotations
 
@@ -6,29 +6,141 @@ from collections.abc import Callable
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.functional import conv2d, gelu, leaky_relu, max_pool2d, pad, scaled_dot_product_attention, silu
 
-Scale = Callable[[Tensor, int], Tensor]
-"""Maps the sum of squares of an input and its size to the factor that normalises it."""
+Activation = Callable[[Tensor], Tensor]
+"""May work in place: nothing else needs what was there."""
 
-
-def l2_scale(sum_of_squares: Tensor, size: int) -> Tensor:
-    """One over the L2 norm plus 1e-4, as in the author's code; `size` plays no part."""
-    del size
-    return 1 / (sum_of_squares.sqrt() + 1e-4)
-
-
-def rms_scale(sum_of_squares: Tensor, size: int) -> Tensor:
-    """One over the root of the mean square; 1e-6 keeps an input of zeros at zero."""
-    return torch.rsqrt(sum_of_squares / size + 1e-6)
-
-
-SCALES: dict[str, Scale] = {"l2": l2_scale, "rms": rms_scale}
+LEAK = 0.01
+ACTIVATIONS: dict[str, Activation] = {
+    "relu": torch.relu_,
+    "leaky_relu": lambda before: leaky_relu(before, LEAK, inplace=True),
+    "gelu": gelu,
+    "silu": silu,
+    "tanh": torch.tanh,
+}
 
 
-def dense(inputs: int, outputs: int, generator: Generator) -> nn.Linear:
-    """A fully connected layer with Glorot-uniform weights and zero biases, the author's initialisation."""
+class Dense(nn.Module):
+    """A fully connected layer, [rows, ...] to [rows, neurons]."""
+
+    def __init__(self, inputs: int, neurons: int, activation: Activation, generator: Generator) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(_glorot((neurons, inputs), generator))
+        self.bias = nn.Parameter(torch.zeros(neurons))
+        self.activation = activation
+
+    def before(self, hidden: Tensor) -> Tensor:
+        """What the activation is applied to."""
+        return nn.functional.linear(hidden.flatten(1), self.weight, self.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """The layer's activations."""
+        return self.activation(self.before(hidden))
+
+
+class Convolution(nn.Module):
+    """A convolution, [rows, channels, height, width] to the same with other numbers.
+
+    Args:
+        inputs: channels of the input.
+        channels: of the output.
+        kernel: height and width.
+        stride: in both directions.
+        zeros: around the image: above, below, left and right.
+        activation: applied afterwards.
+        generator: draws the weights.
+    """
+
+    def __init__(
+        self,
+        *,
+        inputs: int,
+        channels: int,
+        kernel: tuple[int, int],
+        stride: int,
+        zeros: tuple[int, int, int, int],
+        activation: Activation,
+        generator: Generator,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(_glorot((channels, inputs, *kernel), generator))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.stride = stride
+        self.zeros = zeros
+        self.activation = activation
+
+    def before(self, hidden: Tensor) -> Tensor:
+        """What the activation is applied to."""
+        above, below, left, right = self.zeros
+        if (above, left) == (below, right):
+            return conv2d(hidden, self.weight, self.bias, self.stride, padding=(above, left))
+        return conv2d(pad(hidden, (left, right, above, below)), self.weight, self.bias, self.stride)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """The layer's activations."""
+        return self.activation(self.before(hidden))
+
+
+class MaxPool(nn.Module):
+    """The largest value of each square, [rows, channels, height, width] to the same, smaller."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """The squares' largest values."""
+        return max_pool2d(hidden, self.size)
+
+
+class Attention(nn.Module):
+    """Self-attention among positions, added to its input, [rows, channels, height, width] to the same.
+
+    Each position has a learned vector of its own, added first, so that where something is can matter.
+
+    Args:
+        shape: channels, height and width.
+        heads: they share the channels evenly.
+        generator: draws the weights.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], heads: int, generator: Generator) -> None:
+        super().__init__()
+        channels, height, width = shape
+        self.heads = heads
+        self.position = nn.Parameter(0.02 * torch.randn((height * width, channels), generator=generator))
+        self.qkv_weight = nn.Parameter(_glorot((3 * channels, channels), generator))
+        self.qkv_bias = nn.Parameter(torch.zeros(3 * channels))
+        self.out_weight = nn.Parameter(_glorot((channels, channels), generator))
+        self.out_bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """The input plus what each position takes from all."""
+        rows, channels, height, width = hidden.shape
+        tokens = hidden.flatten(2).transpose(1, 2) + self.position  # [rows, positions, channels]
+        qkv = nn.functional.linear(tokens, self.qkv_weight, self.qkv_bias)
+        query, key, value = qkv.view(rows, -1, 3, self.heads, channels // self.heads).permute(2, 0, 3, 1, 4)
+        mixed = scaled_dot_product_attention(query, key, value)  # [rows, heads, positions, channels of a head]
+        taken = nn.functional.linear(mixed.transpose(1, 2).flatten(2), self.out_weight, self.out_bias)
+        return (tokens + taken).transpose(1, 2).reshape(rows, channels, height, width)
+
+
+Layer = Dense | Convolution | MaxPool | Attention
+
+
+def linear(inputs: int, outputs: int, generator: Generator) -> nn.Linear:
+    """A softmax layer's weights: Glorot-uniform, with zero biases, as in every other layer."""
     # Begun without memory: its own initialisation would draw from the caller's global random state.
-    layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
-    nn.init.xavier_uniform_(layer.weight, generator=generator)
-    nn.init.zeros_(layer.bias)
-    return layer
+    made = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
+    with torch.no_grad():
+        made.weight.copy_(_glorot((outputs, inputs), generator))
+        made.bias.zero_()
+    return made
+
+
+def _glorot(shape: tuple[int, ...], generator: Generator) -> Tensor:
+    """Glorot-uniform weights, the author's initialisation."""
+    weight = torch.empty(shape)
+    nn.init.xavier_uniform_(weight, generator=generator)
+    return weight

@@ -1,4 +1,4 @@
-"""Local losses: small when positive goodness is above theta and negative goodness below (paper section 3.1).
+"""Local losses: small when positive goodness is high and negative goodness low (paper section 3.1).
 
 The functions are pure and give one loss per sample; the caller averages over the batch.
 """
@@ -9,22 +9,17 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import silu, softplus
 
 LocalLoss = Callable[[Tensor, Tensor, float], Tensor]
+"""Maps positive goodness, [...], that of each sample's negatives, [..., negatives], and theta to losses, [...]."""
+
+SYMBA_ALPHA = 4.0
+SWISH_ALPHA = 6.0
 
 
 def softplus_mean(positive: Tensor, negative: Tensor, theta: float) -> Tensor:
-    """(softplus(theta - g_pos) + mean over negatives of softplus(g_neg - theta)) / 2.
-
-    Args:
-        positive: goodness of the positive data, [batch].
-        negative: goodness of each sample's negatives, [batch, negatives].
-        theta: the threshold.
-
-    Returns:
-        The loss of each sample, [batch].
-    """
+    """(softplus(theta - g_pos) + mean over negatives of softplus(g_neg - theta)) / 2 (section 3.1)."""
     return (softplus(theta - positive) + softplus(negative - theta).mean(dim=-1)) / 2
 
 
@@ -33,16 +28,32 @@ def softplus_logsumexp(positive: Tensor, negative: Tensor, theta: float) -> Tens
 
     The log-sum-exp lets the strongest negative of a sample weigh most; with one negative
     this is `softplus_mean`.
-
-    Args:
-        positive: goodness of the positive data, [batch].
-        negative: goodness of each sample's negatives, [batch, negatives].
-        theta: the threshold.
-
-    Returns:
-        The loss of each sample, [batch].
     """
     return (softplus(theta - positive) + softplus(torch.logsumexp(negative, dim=-1) - theta)) / 2
 
 
-LOSSES: dict[str, LocalLoss] = {"softplus": softplus_mean, "softplus_logsumexp": softplus_logsumexp}
+def symba(positive: Tensor, negative: Tensor, theta: float) -> Tensor:
+    """Mean over negatives of softplus(-alpha (g_pos - g_neg)), alpha 4, without theta (SymBa, arXiv 2303.08418)."""
+    del theta
+    return softplus(-SYMBA_ALPHA * (positive.unsqueeze(-1) - negative)).mean(dim=-1)
+
+
+def swish(positive: Tensor, negative: Tensor, theta: float) -> Tensor:
+    """Mean over negatives of silu(-alpha (g_pos - g_neg)), alpha 6: SymBa with the swish for the softplus."""
+    del theta
+    return silu(-SWISH_ALPHA * (positive.unsqueeze(-1) - negative)).mean(dim=-1)
+
+
+def cross_entropy(positive: Tensor, negative: Tensor, theta: float) -> Tensor:
+    """logsumexp(g_pos, g_neg...) - g_pos: minus the log of the positive's softmax among its negatives."""
+    del theta
+    return torch.logsumexp(torch.cat([positive.unsqueeze(-1), negative], dim=-1), dim=-1) - positive
+
+
+LOSSES: dict[str, LocalLoss] = {
+    "softplus": softplus_mean,
+    "softplus_logsumexp": softplus_logsumexp,
+    "symba": symba,
+    "swish": swish,
+    "cross_entropy": cross_entropy,
+}

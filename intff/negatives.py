@@ -1,9 +1,13 @@
-"""Where negative labels come from (paper section 3.3)."""
+"""Where negative data come from (paper section 3.3): labels for the same image, or other images."""
 
 from __future__ import annotations
 
 import torch
 from torch import Generator, Tensor
+from torch.nn.functional import avg_pool2d
+
+HYBRID_BLURS = 6
+"""Passes of a 3x3 mean over random pixels until the blobs of a mask are about as large as strokes."""
 
 
 def random_labels(labels: Tensor, count: int, generator: Generator) -> Tensor:
@@ -36,3 +40,88 @@ def wrong_labels(labels: Tensor, count: int, classes: int, generator: Generator)
     keys = torch.rand((len(labels), classes - 1), generator=generator)
     steps = keys.argsort(dim=1)[:, :count] + 1  # distinct steps of 1 to classes - 1 around the ring of labels
     return (labels.unsqueeze(1) + steps) % classes
+
+
+def label_noise(images: int, classes: int, generator: Generator) -> Tensor:
+    """Gumbel noise by which `hardest_labels` draws, [images, classes]."""
+    return torch.empty((images, classes)).exponential_(generator=generator).log_().neg_()
+
+
+def hardest_labels(goodness: Tensor, labels: Tensor, noise: Tensor, count: int) -> Tensor:
+    """Wrong labels drawn by the softmax of their goodness, without repetition (the Gumbel-top-k trick).
+
+    Args:
+        goodness: of every label, [batch, classes].
+        labels: true class numbers, [batch, 1].
+        noise: from `label_noise`, [batch, classes].
+        count: negatives for each image, at most `classes - 1`.
+
+    Returns:
+        Negative labels, [batch, count].
+    """
+    return (goodness + noise).scatter(1, labels, -torch.inf).topk(count, dim=1).indices
+
+
+def hybrids(images: Tensor, generator: Generator) -> Tensor:
+    """Each image where a mask of blobs is on, another one where it is off (Hinton 2022, section 3.2).
+
+    Args:
+        images: bytes, [images, channels, height, width].
+        generator: draws the masks and the other images.
+
+    Returns:
+        As many images, of the same type.
+    """
+    blobs = torch.rand((len(images), 1, *images.shape[2:]), generator=generator)
+    for _ in range(HYBRID_BLURS):
+        blobs = avg_pool2d(blobs, 3, stride=1, padding=1, count_include_pad=False)
+    mask = (blobs > 0.5).to(images.device)  # noqa: PLR2004 -- the middle of what `rand` draws
+    steps = torch.randint(1, max(len(images), 2), (1,), generator=generator)
+    return torch.where(mask, images, images.roll(int(steps), dims=0))
+
+
+def rotated(images: Tensor, generator: Generator) -> Tensor:
+    """Each image turned by 90, 180 or 270 degrees.
+
+    Args:
+        images: square, [images, channels, side, side].
+        generator: draws the angles.
+
+    Returns:
+        As many images, of the same type.
+    """
+    turns = torch.randint(1, 4, (len(images), 1, 1, 1), generator=generator).to(images.device)
+    found = images
+    for turn in (1, 2, 3):
+        found = torch.where(turns == turn, images.rot90(turn, (2, 3)), found)
+    return found
+
+
+def noisy_copies(images: Tensor, sigma: float, generator: Generator) -> Tensor:
+    """Each image with Gaussian noise on every pixel.
+
+    Args:
+        images: bytes, [images, channels, height, width].
+        sigma: standard deviation, where 1 is the span from black to white.
+        generator: draws the noise.
+
+    Returns:
+        As many images, of the same type.
+    """
+    noise = torch.randn(images.shape, generator=generator).mul_(255 * sigma).to(images.device)
+    return noise.add_(images).round_().clamp_(0, 255).to(images.dtype)
+
+
+def gaussian_images(images: Tensor, generator: Generator) -> Tensor:
+    """Nothing but Gaussian noise with the mean and the deviation of the images' pixels.
+
+    Args:
+        images: bytes, [images, channels, height, width].
+        generator: draws the noise.
+
+    Returns:
+        As many images, of the same type.
+    """
+    floats = images.to(torch.float32)
+    noise = torch.randn(images.shape, generator=generator).to(images.device)
+    return noise.mul_(floats.std()).add_(floats.mean()).round_().clamp_(0, 255).to(images.dtype)

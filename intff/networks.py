@@ -7,12 +7,14 @@ from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.linalg import vecdot
 
 from intff.goodness import Goodness
-from intff.labels import Overlay
-from intff.layers import Scale
+from intff.labels import LabelEncoding
+from intff.layers import Layer
+from intff.normalization import Normalization, normalized
 from intff.units import HiddenUnit
+
+_MAP = 4  # dimensions of activations with rows and columns
 
 
 class Scores(NamedTuple):
@@ -20,13 +22,10 @@ class Scores(NamedTuple):
 
     unit_goodness: Tensor | None
     """[batch, units, labels]"""
+    goodness: Tensor | None
+    """The weighted sum over the hidden units, [batch, labels] (paper section 3.4)"""
     logits: Tensor | None
     """Of the softmax classifier, [batch, labels]"""
-
-    @property
-    def goodness(self) -> Tensor | None:
-        """The sum over the hidden units, [batch, labels] (paper section 3.4)."""
-        return None if self.unit_goodness is None else self.unit_goodness.sum(dim=1)
 
     @property
     def ranking(self) -> Tensor:
@@ -41,90 +40,125 @@ class GoodnessNetwork(nn.Module):
 
     Args:
         units: from input to output.
-        overlay: how a label enters an image.
+        encoding: how a label meets an image.
         goodness: of a unit's activations.
+        classes: how many labels there are.
         head: the softmax layer on all units' activations for a neutral label (section 3.5), if there is one.
-        scale: normalises each unit's activations before the head.
+        normalization: of each unit's activations before the head.
+        unit_weights: what each unit counts in the score, [units].
     """
 
+    unit_weights: Tensor
+
     def __init__(
-        self, units: Sequence[HiddenUnit], overlay: Overlay, goodness: Goodness, head: nn.Linear | None, scale: Scale
+        self,
+        units: Sequence[HiddenUnit],
+        *,
+        encoding: LabelEncoding,
+        goodness: Goodness,
+        classes: int,
+        head: nn.Linear | None,
+        normalization: Normalization,
+        unit_weights: Tensor,
     ) -> None:
         super().__init__()
         self.units = cast("Sequence[HiddenUnit]", nn.ModuleList(units))
-        self.overlay = overlay
+        self.encoding = encoding
         self.goodness = goodness
+        self.classes = classes
         self.head = head
-        self.scale = scale
+        self.normalization = normalization
+        self.register_buffer("unit_weights", unit_weights)
 
-    def activations(self, blank: Tensor, pixels: Tensor) -> list[Tensor]:
-        """Each unit's activations for images under several overlays.
+    def unit(self, number: int, inputs: Tensor, labels: Tensor | None) -> Tensor:
+        """One unit's activations.
 
         Args:
-            blank: flat images whose label pixels are zero, [batch, pixels].
-            pixels: what each variant has there, [batch or 1, variants, classes].
+            number: of the unit, from 0.
+            inputs: images, [batch, channels, height, width], or the activations of the unit before, [rows, ...].
+            labels: class numbers, [batch or 1, variants]; None for a neutral label.
 
         Returns:
-            One tensor per unit, [batch, variants, neurons]; each unit's graph ends at its own input.
+            [rows, ...]; rows are images times variants, or just images where no label enters.
         """
-        hidden = self.units[0].forward_overlaid(blank, pixels)
-        outputs = [hidden]
-        for unit in self.units[1:]:
-            hidden = unit(hidden.detach())
+        enter = self.encoding.first if number == 0 else self.encoding.later
+        return enter(self.units[number], inputs, labels)
+
+    def activations(self, images: Tensor, labels: Tensor | None) -> list[Tensor]:
+        """Each unit's activations; each unit's graph ends at its own input.
+
+        Args:
+            images: floats of 0 to 1, [batch, channels, height, width].
+            labels: class numbers, [batch or 1, variants]; None for a neutral label.
+
+        Returns:
+            One tensor per unit, [rows, ...].
+        """
+        hidden, outputs = images, []
+        for number in range(len(self.units)):
+            hidden = self.unit(number, hidden.detach(), labels)
             outputs.append(hidden)
         return outputs
 
-    def unit_goodness(self, blank: Tensor) -> Tensor:
-        """Goodness of every label at every unit.
+    def label_goodness(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Goodness of some labels of each image at every unit.
 
         Args:
-            blank: flat images whose label pixels are zero, [batch, pixels].
+            images: [batch, channels, height, width].
+            labels: class numbers, [batch, variants].
 
         Returns:
-            [batch, units, labels]
+            [batch, units, variants]
         """
-        pixels = self.overlay.value * torch.eye(self.overlay.classes, device=blank.device).unsqueeze(0)
-        return torch.stack([self.goodness(hidden) for hidden in self.activations(blank, pixels)], dim=1)
+        return self.encoding.goodness(self.goodness, self.activations(images, labels), labels)
 
-    def logits(self, blank: Tensor) -> Tensor:
+    def unit_goodness(self, images: Tensor) -> Tensor:
+        """Goodness of every label at every unit, [batch, units, labels]."""
+        return self.label_goodness(images, torch.arange(self.classes, device=images.device).unsqueeze(0))
+
+    def weighted(self, unit_goodness: Tensor) -> Tensor:
+        """The units' goodness summed as they count, [batch, units, labels] to [batch, labels]."""
+        return torch.einsum("bul,u->bl", unit_goodness, self.unit_weights)
+
+    def logits(self, images: Tensor) -> Tensor:
         """The softmax layer's logits, from one pass with a neutral label, [batch, labels]."""
         assert self.head is not None
-        neutral = self.overlay.neutral().to(blank.device)[None, None]
-        outputs = [hidden.squeeze(1).detach() for hidden in self.activations(blank, neutral)]
-        normal = [h * self.scale(vecdot(h, h).unsqueeze(-1), h.shape[-1]) for h in outputs]
-        logits: Tensor = self.head(torch.cat(normal, dim=-1))
+        outputs = [hidden.detach() for hidden in self.activations(images, labels=None)]
+        pooled = [hidden.mean(dim=(2, 3)) if hidden.ndim == _MAP else hidden for hidden in outputs]
+        logits: Tensor = self.head(torch.cat([normalized(h, self.normalization) for h in pooled], dim=1))
         return logits
 
     def forward(self, images: Tensor) -> Scores:
-        """Score images, [batch, pixels] of 0 to 1."""
-        blank = self.overlay.blank(images)
-        return Scores(self.unit_goodness(blank), None if self.head is None else self.logits(blank))
+        """Score images, [batch, channels, height, width] of 0 to 1."""
+        unit_goodness = self.unit_goodness(images)
+        logits = None if self.head is None else self.logits(images)
+        return Scores(unit_goodness, self.weighted(unit_goodness), logits)
 
 
 class BackpropNetwork(nn.Module):
-    """Dense layers with ReLU and a softmax output layer, trained end to end.
+    """Layers and a softmax output layer, trained end to end.
 
     Args:
         layers: hidden layers from input to output.
         head: the output layer.
     """
 
-    def __init__(self, layers: Sequence[nn.Linear], head: nn.Linear) -> None:
+    def __init__(self, layers: Sequence[Layer], head: nn.Linear) -> None:
         super().__init__()
-        self.layers = cast("Sequence[nn.Linear]", nn.ModuleList(layers))
+        self.layers = cast("Sequence[Layer]", nn.ModuleList(layers))
         self.head = head
 
     def logits(self, images: Tensor) -> Tensor:
-        """Logits of flat images, [batch, pixels] to [batch, labels]."""
+        """Logits of images, [batch, channels, height, width] to [batch, labels]."""
         hidden = images
         for layer in self.layers:
-            hidden = layer(hidden).relu_()
-        logits: Tensor = self.head(hidden)
+            hidden = layer(hidden)
+        logits: Tensor = self.head(hidden.flatten(1))
         return logits
 
     def forward(self, images: Tensor) -> Scores:
-        """Score images, [batch, pixels] of 0 to 1."""
-        return Scores(None, self.logits(images))
+        """Score images, [batch, channels, height, width] of 0 to 1."""
+        return Scores(None, None, self.logits(images))
 
 
 Network = GoodnessNetwork | BackpropNetwork

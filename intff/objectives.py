@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from intff.batches import as_floats
 from intff.losses import LocalLoss
+from intff.negatives import hardest_labels
 from intff.networks import BackpropNetwork, GoodnessNetwork
 
 
@@ -30,36 +33,93 @@ class LocalObjective:
     """Each unit's local loss on positive and negative data (paper sections 3.1 and 3.2).
 
     The units are cut from each other, so the gradient of the sum is each unit's own (section 6.2).
+
+    Args:
+        network: its units learn.
+        loss: of each unit.
+        theta: the threshold.
+        source: what a batch's `negatives` are: labels; noise by which hard labels are drawn; or images.
+        hard_labels: how many of them for each image.
     """
 
     network: GoodnessNetwork
     loss: LocalLoss
     theta: float
+    source: Literal["labels", "hard_labels", "images"] = "labels"
+    hard_labels: int = 1
 
     def __call__(self, images: Tensor, labels: Tensor, negatives: Tensor) -> StepLosses:
         """Losses of one batch.
 
         Args:
-            images: flat float images, [batch, pixels].
+            images: floats of 0 to 1, [batch, channels, height, width].
             labels: true class numbers, [batch].
-            negatives: negative class numbers, [batch, negatives].
+            negatives: class numbers, [batch, negatives]; or noise, [batch, classes]; or bytes like the images.
         """
         network = self.network
-        blank = network.overlay.blank(images)
-        variants = torch.cat([labels.unsqueeze(1), negatives], dim=1)
-        outputs = network.activations(blank, network.overlay.pixels(variants))
-        goodness = torch.stack([network.goodness(hidden) for hidden in outputs])  # [units, batch, variants]
-        positive, negative = goodness[..., 0], goodness[..., 1:]
-        losses = self.loss(positive, negative, self.theta).mean(dim=1)  # [units]
+        images, labels, variants = self._data(images, labels, negatives)
+        losses, positive, negative = self._losses(network.label_goodness(images, variants))
         total = losses.sum()
         if network.head is not None:
-            total = total + cross_entropy(network.logits(blank), labels)
-        return StepLosses(
-            total,
-            losses.detach(),
-            positive.detach().mean(dim=1),
-            negative.detach().mean(dim=(1, 2)),
-        )
+            total = total + self._head_loss(images, labels)
+        return StepLosses(total, losses.detach(), positive, negative)
+
+    def one_by_one(
+        self, images: Tensor, labels: Tensor, negatives: Tensor, step: Callable[[Tensor], None], steps: int
+    ) -> StepLosses:
+        """Let one unit after the other learn from a batch, each on what the one before has just become.
+
+        Args:
+            images: as above.
+            labels: as above.
+            negatives: as above.
+            step: takes a loss and changes the weights that it depends on.
+            steps: of each unit.
+        """
+        network = self.network
+        images, labels, variants = self._data(images, labels, negatives)
+        hidden, last = images, []
+        for number in range(len(network.units)):
+            for _ in range(steps):
+                activations = network.unit(number, hidden, variants)
+                goodness = network.encoding.goodness(network.goodness, [activations], variants)
+                losses, positive, negative = self._losses(goodness)
+                step(losses.sum())
+            last.append((losses.detach(), positive, negative))
+            with torch.no_grad():
+                hidden = network.unit(number, hidden, variants)
+        units, positives, negatives = (torch.cat(parts) for parts in zip(*last, strict=True))
+        total = units.sum()
+        if network.head is not None:
+            for _ in range(steps):
+                loss = self._head_loss(images, labels)
+                step(loss)
+            total = total + loss.detach()
+        return StepLosses(total, units, positives, negatives)
+
+    def _data(self, images: Tensor, labels: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The images to look at, the true labels, and the labels under which to look, the positive ones first."""
+        network, true = self.network, labels.unsqueeze(1)
+        if self.source == "images":
+            return torch.cat([images, as_floats(negatives)]), labels, true.repeat(2, 1)
+        if self.source == "hard_labels":
+            with torch.no_grad():
+                scores = network.unit_goodness(images).sum(dim=1)
+            negatives = hardest_labels(scores, true, negatives, self.hard_labels)
+        return images, labels, torch.cat([true, negatives], dim=1)
+
+    def _losses(self, goodness: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Each unit's loss, and its mean positive and negative goodness, [units], from [images, units, variants]."""
+        if self.source == "images":
+            positive, negative = goodness.chunk(2)
+            positive = positive.squeeze(2)
+        else:
+            positive, negative = goodness[..., 0], goodness[..., 1:]
+        losses = self.loss(positive, negative, self.theta).mean(dim=0)
+        return losses, positive.detach().mean(dim=0), negative.detach().mean(dim=(0, 2))
+
+    def _head_loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(self.network.logits(images[: len(labels)]), labels)
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,20 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
+from torch import Tensor
 
 from intff import checkpoint, training_data
-from intff.batches import epoch_batches
-from intff.build import build_network, build_objective, choose_device, draw_negatives
+from intff.batches import Batch, epoch_batches
+from intff.build import build_network, build_objective, build_schedule, choose_device, draw_negatives
+from intff.calibration import fitted_unit_weights
 from intff.checkpoint import History
 from intff.errors import Diverged, OutOfMemory
 from intff.export import Manifest, export_model
-from intff.inference import accuracy
-from intff.objectives import StepLosses
+from intff.inference import accuracy, score
+from intff.networks import GoodnessNetwork
+from intff.objectives import LocalObjective, Objective, StepLosses
 from intff.progress import EpochEnd, EpochMetrics, Event, Finished, Result, Started, Step
-from intff.schedule import SCHEDULES
-from intff.spec import TrainSpec
+from intff.spec import BP, TrainSpec
 
 _REPORT_SECONDS = 0.2  # a progress bar moves smoothly, and a cancelled run stops at once
 
@@ -111,7 +113,7 @@ class Trainer:
     def _epoch(self, epoch: int) -> Generator[Step, None, EpochMetrics]:
         data, training = self._data, self.spec.training
         objective = build_objective(self.spec, self.network)
-        schedule = SCHEDULES[training.schedule]
+        schedule = build_schedule(self.spec)
         images = len(data.train_labels)
         sums: StepLosses | None = None
         seen, seconds = 0, 0.0
@@ -124,15 +126,12 @@ class Trainer:
             jitter=training.jitter,
             seed=training.seed,
             epoch=epoch,
-            draw_negatives=lambda labels, generator: draw_negatives(self.spec, labels, generator),
+            draw_negatives=lambda shifted, labels, generator: draw_negatives(self.spec, shifted, labels, generator),
         )
         for batch in batches:
             done = (epoch - 1 + seen / images) / training.epochs
             self._optimizer.param_groups[0]["lr"] = training.learning_rate * schedule(done)
-            losses = objective(*batch)
-            self._optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(losses.total)
-            self._optimizer.step()
+            losses = self._learn(objective, batch)
             sums = _added(sums, losses, weight=len(batch.labels))
             seen += len(batch.labels)
             if perf_counter() - reported > _REPORT_SECONDS:
@@ -155,10 +154,34 @@ class Trainer:
             unit_losses=(sums.units / images).tolist(),
             unit_goodness_positive=(sums.positive / images).tolist(),
             unit_goodness_negative=(sums.negative / images).tolist(),
-            validation_accuracy=accuracy(self.network, data.validation_images, data.validation_labels),
+            validation_accuracy=self._validate(),
             learning_rate=first_rate,
             samples_per_second=images / seconds,
         )
+
+    def _learn(self, objective: Objective, batch: Batch) -> StepLosses:
+        training = self.spec.training
+        if training.unit_order == "one_by_one" and isinstance(objective, LocalObjective):
+            return objective.one_by_one(*batch, step=self._descend, steps=training.steps_per_unit)
+        losses = objective(*batch)
+        self._descend(losses.total)
+        return losses
+
+    def _descend(self, loss: Tensor) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        self._optimizer.step()
+
+    def _validate(self) -> float:
+        """Accuracy on the validation images, after the units' weights were fitted to them where the spec says so."""
+        images, labels = self._data.validation_images, self._data.validation_labels
+        algorithm = self.spec.algorithm
+        if not isinstance(algorithm, BP) and algorithm.unit_weights == "calibrated":
+            assert isinstance(self.network, GoodnessNetwork)
+            unit_goodness = score(self.network, images).unit_goodness
+            assert unit_goodness is not None
+            self.network.unit_weights.copy_(fitted_unit_weights(unit_goodness, labels))
+        return accuracy(self.network, images, labels)
 
     def _stopped_early(self) -> bool:
         rule = self.spec.training.early_stopping

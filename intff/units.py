@@ -10,61 +10,80 @@ from torch import Tensor, nn
 from torch.linalg import vecdot
 from torch.nn.functional import linear
 
-from intff.layers import Scale
+from intff.layers import Convolution, Dense, Layer
+from intff.normalization import Normalization, needs_total, normalized
 
 
 class HiddenUnit(nn.Module):
-    """Normalises its input, then applies its dense layers, each followed by ReLU.
+    """Normalises its input, then applies its layers.
 
     A unit is only a forward map; the trainer owns losses, optimizers and loops.
 
     Args:
         layers: from input to output; at least one.
-        scale: the normalisation.
+        normalization: of the input.
+        embedding: a vector for each label, added to the first layer before its activation,
+            [classes, neurons or channels]; None where labels enter otherwise.
     """
 
-    def __init__(self, layers: Sequence[nn.Linear], scale: Scale) -> None:
+    def __init__(self, layers: Sequence[Layer], normalization: Normalization, embedding: Tensor | None = None) -> None:
         super().__init__()
-        self.layers = cast("Sequence[nn.Linear]", nn.ModuleList(layers))
-        self.scale = scale
+        self.layers = cast("Sequence[Layer]", nn.ModuleList(layers))
+        self.normalization = normalization
+        self.embedding = None if embedding is None else nn.Parameter(embedding)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Activations of the unit's last layer.
+        """Activations of the unit's last layer, [rows, ...] to [rows, ...]."""
+        return self._layers(normalized(inputs, self.normalization), start=0)
+
+    def forward_embedded(self, inputs: Tensor, labels: Tensor | None) -> Tensor:
+        """The same with labels' vectors added to the first layer; the inputs' part is computed once.
 
         Args:
-            inputs: of any leading shape, [..., inputs].
+            inputs: [rows, ...].
+            labels: class numbers, [rows or 1, variants]; None adds the mean of all labels' vectors.
 
         Returns:
-            Activations, [..., neurons].
+            Activations, [rows * variants, ...].
         """
-        factor = self.scale(vecdot(inputs, inputs).unsqueeze(-1), inputs.shape[-1])
-        return self._layers(inputs * factor, start=0)
+        first = self.layers[0]
+        assert isinstance(first, Dense | Convolution)
+        assert self.embedding is not None
+        vectors = self.embedding.mean(dim=0)[None, None] if labels is None else self.embedding[labels]
+        before = first.before(normalized(inputs, self.normalization)).unsqueeze(1)  # [rows, 1, features, ...]
+        before = before + vectors.view(*vectors.shape, *(1 for _ in before.shape[3:]))
+        return self._layers(first.activation(before.flatten(0, 1)), start=1)
 
     def forward_overlaid(self, blank: Tensor, pixels: Tensor) -> Tensor:
         """The same for images under several label overlays, with the image's part computed once.
 
         An overlay changes only the first pixels of a blanked image x, so the first layer is
-        W x_label = W x + W[:, :classes] pixels, and the norm grows by that of the pixels alone.
-        Equal to `forward` on the overlaid images but for rounding.
+        W x_label = W x + W[:, :classes] pixels, and the sums grow by those of the pixels alone.
+        Equal to `forward` on the overlaid images but for rounding. The first layer must be dense.
 
         Args:
             blank: flat images whose first pixels are zero, [batch, inputs].
             pixels: what each variant has there, [batch or 1, variants, classes].
 
         Returns:
-            Activations, [batch, variants, neurons].
+            Activations, [batch * variants, ...].
         """
         first = self.layers[0]
+        assert isinstance(first, Dense)
         squares = vecdot(blank, blank)[:, None, None] + pixels.square().sum(dim=-1, keepdim=True)
-        factor = self.scale(squares, blank.shape[-1])  # [batch, variants, 1]
+        total = None
+        if needs_total(self.normalization):
+            total = blank.sum(dim=1)[:, None, None] + pixels.sum(dim=-1, keepdim=True)
+        mean, factor = self.normalization(total, squares, blank.shape[-1])  # [batch, variants, 1]
         image_part = linear(blank, first.weight).unsqueeze(1)  # [batch, 1, neurons]
         label_part = pixels @ first.weight[:, : pixels.shape[-1]].T  # [batch or 1, variants, neurons]
-        before = torch.addcmul(first.bias, image_part + label_part, factor)  # [batch, variants, neurons]
-        return self._layers(before.relu_(), start=1)
+        parts = image_part + label_part
+        if mean is not None:
+            parts = parts - mean * first.weight.sum(dim=1)
+        before = torch.addcmul(first.bias, parts, factor)  # [batch, variants, neurons]
+        return self._layers(first.activation(before.flatten(0, 1)), start=1)
 
     def _layers(self, hidden: Tensor, start: int) -> Tensor:
-        leading = hidden.shape[:-1]
-        hidden = hidden.reshape(-1, hidden.shape[-1])  # one plain matrix product a layer
         for layer in self.layers[start:]:
-            hidden = layer(hidden).relu_()  # in place: nothing else needs what was there
-        return hidden.view(*leading, -1)
+            hidden = layer(hidden)
+        return hidden

@@ -1,8 +1,23 @@
 """The training spec: what a run is. Pure data, no torch; everything else is built from it."""
 
-from intff.spec.algorithm import BP, FF, IntFF, Overlay, RandomLabel, WrongLabel
+from intff.spec.algorithm import (
+    BP,
+    FF,
+    Embedding,
+    GaussianNoise,
+    Groups,
+    HardLabel,
+    Hybrid,
+    IntFF,
+    NoisyCopy,
+    Overlay,
+    RandomLabel,
+    Rotated,
+    WrongLabel,
+)
 from intff.spec.architecture import Layers
 from intff.spec.dataset import Digits, FashionMnist, Kmnist, Mnist
+from intff.spec.layers import Attention, Conv, MaxPool
 from intff.spec.limits import Limits, Size, require_within, size_of
 from intff.spec.noise import NoNoise, PaperMixture
 from intff.spec.problems import Problem, problem, read_spec
@@ -12,19 +27,29 @@ from intff.spec.training import EarlyStopping, Training
 __all__ = [
     "BP",
     "FF",
+    "Attention",
+    "Conv",
     "Digits",
     "EarlyStopping",
+    "Embedding",
     "FashionMnist",
+    "GaussianNoise",
+    "Groups",
+    "HardLabel",
+    "Hybrid",
     "IntFF",
     "Kmnist",
     "Layers",
     "Limits",
+    "MaxPool",
     "Mnist",
     "NoNoise",
+    "NoisyCopy",
     "Overlay",
     "PaperMixture",
     "Problem",
     "RandomLabel",
+    "Rotated",
     "Size",
     "TrainSpec",
     "Training",

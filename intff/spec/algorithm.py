@@ -25,8 +25,47 @@ class WrongLabel(SpecPart):
     """Negatives for each image; at most the number of classes minus one."""
 
 
-_Negatives = Annotated[RandomLabel | WrongLabel, Field(discriminator="kind")]
-Negatives = Annotated[_Negatives, named("wrong_label", Literal["random_label", "wrong_label"] | _Negatives)]
+class HardLabel(SpecPart):
+    """Wrong labels that the network itself finds likely: drawn by the softmax of their goodness, all distinct."""
+
+    kind: Literal["hard_label"] = "hard_label"
+    count: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
+    """Negatives for each image; at most the number of classes minus one."""
+
+
+class Hybrid(SpecPart):
+    """Hinton's hybrids (paper section 3.3): two images mixed by a mask of large blobs, under the first one's label."""
+
+    kind: Literal["hybrid"] = "hybrid"
+
+
+class Rotated(SpecPart):
+    """The image turned by 90, 180 or 270 degrees, under its true label (paper section 3.3)."""
+
+    kind: Literal["rotated"] = "rotated"
+
+
+class NoisyCopy(SpecPart):
+    """The image with Gaussian noise added, under its true label (paper section 3.3)."""
+
+    kind: Literal["noisy_copy"] = "noisy_copy"
+    sigma: Annotated[float, Field(gt=0, le=10, strict=True)] = 0.5
+    """Standard deviation, where 1 is the span from black to white."""
+
+
+class GaussianNoise(SpecPart):
+    """Images of nothing but noise, which the paper says do not work (section 3.3)."""
+
+    kind: Literal["gaussian_noise"] = "gaussian_noise"
+
+
+_Negatives = Annotated[
+    RandomLabel | WrongLabel | HardLabel | Hybrid | Rotated | NoisyCopy | GaussianNoise, Field(discriminator="kind")
+]
+NegativesName = Literal[
+    "random_label", "wrong_label", "hard_label", "hybrid", "rotated", "noisy_copy", "gaussian_noise"
+]
+Negatives = Annotated[_Negatives, named("wrong_label", NegativesName | _Negatives)]
 
 
 class Overlay(SpecPart):
@@ -37,7 +76,23 @@ class Overlay(SpecPart):
     """Brightness of the label's pixel; 1.0 is the brightest pixel of an image, and the author's setting."""
 
 
-LabelEncoding = Annotated[Overlay, named("overlay", Literal["overlay"] | Overlay)]
+class Embedding(SpecPart):
+    """The label as a learned vector, added to the first layer of every unit; it reaches every receptive field."""
+
+    kind: Literal["embedding"] = "embedding"
+
+
+class Groups(SpecPart):
+    """The label as a place: each unit's output is cut into one group of neurons or channels for each class.
+
+    A group's goodness is that label's, so one pass scores every label and no label enters the image.
+    """
+
+    kind: Literal["groups"] = "groups"
+
+
+_LabelEncoding = Annotated[Overlay | Embedding | Groups, Field(discriminator="kind")]
+LabelEncoding = Annotated[_LabelEncoding, named("overlay", Literal["overlay", "embedding", "groups"] | _LabelEncoding)]
 
 
 class _LocalLosses(SpecPart):
@@ -45,12 +100,19 @@ class _LocalLosses(SpecPart):
     """The fixed threshold between positive and negative goodness (paper section 3.2)."""
     goodness: Literal["mean_square", "sum_square"] = "mean_square"
     """Of a unit's output activations: their mean of squares (the author's code) or sum (the paper's formula)."""
-    loss: Literal["softplus", "softplus_logsumexp"] = "softplus_logsumexp"
-    """How several negatives of one image count: each alone, averaged, or all at once by log-sum-exp."""
+    loss: Literal["softplus", "softplus_logsumexp", "symba", "swish", "cross_entropy"] = "softplus_logsumexp"
+    """The local loss. `softplus`: several negatives of one image are averaged; `softplus_logsumexp`: they count all at
+    once. Without theta: `symba` and `swish` compare positive and negative goodness pair by pair, `cross_entropy` is
+    the positive's softmax among the negatives."""
     negatives: Negatives = WrongLabel()
-    normalization: Literal["l2", "rms"] = "rms"
+    normalization: Literal["l2", "rms", "layer"] = "rms"
     """How a unit normalises its input."""
     label_encoding: LabelEncoding = Overlay()
+    unit_weights: (
+        Literal["equal", "calibrated"]
+        | Annotated[tuple[Annotated[float, Field(ge=0, le=1000, strict=True)], ...], Field(min_length=1, max_length=64)]
+    ) = "equal"
+    """What each hidden unit counts in the score: all the same, as fits the validation images best, or as given."""
     classifier: Literal["goodness", "softmax"] = "goodness"
     """Highest goodness over all labels, or a softmax layer on the units' activations (section 3.5)."""
 

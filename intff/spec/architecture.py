@@ -1,4 +1,4 @@
-"""The network: hidden units of dense layers."""
+"""The network: hidden units of dense, convolutional, pooling and attention layers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from intff.spec.base import SpecPart, named
-
-Width = Annotated[int, Field(ge=1, le=10**9, strict=True)]
+from intff.spec.layers import Layer, Width
+from intff.spec.shapes import Shape, unit_shapes
 
 
 def _filled(items: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -23,11 +23,11 @@ def _filled(items: tuple[Any, ...]) -> tuple[Any, ...]:
 _Filled = AfterValidator(_filled)
 _AT_LEAST_ONE: dict[str, Any] = {"minItems": 1}
 
-Unit = Annotated[tuple[Width, ...], Field(max_length=64, fail_fast=True, json_schema_extra=_AT_LEAST_ONE), _Filled]
+Unit = Annotated[tuple[Layer, ...], Field(max_length=64, fail_fast=True, json_schema_extra=_AT_LEAST_ONE), _Filled]
 
 
 class Layers(SpecPart):
-    """Hidden units from input to output, each a list of layer widths."""
+    """Hidden units from input to output, each a list of layers."""
 
     kind: Literal["layers"] = "layers"
     input_shape: (
@@ -36,14 +36,25 @@ class Layers(SpecPart):
     ) = None
     """Channels, height and width of one image; null takes the data set's."""
     units: Annotated[tuple[Unit, ...], Field(max_length=64, fail_fast=True, json_schema_extra=_AT_LEAST_ONE), _Filled]
-    """Widths of each hidden unit's layers, in neurons; a bare number here is a dense layer."""
-    activation: Literal["relu"] = "relu"
-    """Applied after every layer."""
+    """Each hidden unit's layers; a bare number is a dense layer of so many neurons."""
+    activation: Literal["relu", "leaky_relu", "gelu", "silu", "tanh"] = "relu"
+    """Applied after every dense and convolutional layer."""
 
     @property
     def input_size(self) -> int:
         """Pixels of one image."""
         return prod(self.input_shape or ())
+
+    @property
+    def shapes(self) -> list[list[Shape]]:
+        """The shape of each layer's output, unit by unit; needs `input_shape`."""
+        assert self.input_shape is not None
+        return unit_shapes(self.input_shape, self.units)
+
+    @property
+    def output_sizes(self) -> list[int]:
+        """Neurons of each unit's output, or its channels where it has rows and columns."""
+        return [shapes[-1][0] for shapes in self.shapes]
 
 
 Architecture = Annotated[Layers, named("layers", str | Layers)]

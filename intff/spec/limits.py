@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
+from math import prod
 
 from intff.errors import SpecError
-from intff.spec.algorithm import BP
+from intff.spec.algorithm import BP, FF, IntFF
+from intff.spec.layers import Attention, Layer
+from intff.spec.shapes import Shape, learned_by
 from intff.spec.train import TrainSpec
 
 _BYTES = 4  # float32
@@ -34,20 +36,50 @@ class Size:
 def size_of(spec: TrainSpec) -> Size:
     """Estimate a run's size without allocating anything; the memory is rounded up, not exact."""
     classes = len(spec.dataset.labels)
-    widths = [spec.architecture.input_size, *(width for unit in spec.architecture.units for width in unit)]
-    parameters = sum(below * above + above for below, above in pairwise(widths))
+    learned, activations = 0, spec.architecture.input_size
+    before: Shape = spec.dataset.image_shape
+    for layers, shapes in zip(spec.architecture.units, spec.architecture.shapes, strict=True):
+        for layer, shape in zip(layers, shapes, strict=True):
+            learned += learned_by(before, layer)
+            activations += _kept(before, layer, shape)
+            before = shape
     if isinstance(spec.algorithm, BP):
-        parameters += (widths[-1] + 1) * classes
+        learned += (prod(before) + 1) * classes
         variants = 1
     else:
-        outputs = sum(unit[-1] for unit in spec.architecture.units)
-        parameters += (outputs + 1) * classes if spec.algorithm.classifier == "softmax" else 0
-        variants = max(1 + spec.algorithm.negatives.count, classes)  # scoring tries every label
+        learned += _beside_the_units(spec, spec.algorithm)
+        variants = _variants(spec.algorithm, classes)
     # Each layer's output is kept before and after the activation, and has a gradient.
     at_once = max(min(spec.training.batch_size, spec.dataset.train_images), SCORED_AT_ONCE)
-    activations = 3 * variants * sum(widths) * at_once
+    activations *= 3 * variants * at_once
     images = 2 * spec.dataset.train_images * spec.architecture.input_size
-    return Size(parameters, _BYTES * (_COPIES * parameters + activations + images))
+    return Size(learned, _BYTES * (_COPIES * learned + activations + images))
+
+
+def _kept(before: Shape, layer: Layer, shape: Shape) -> int:
+    """Numbers that a layer keeps for its gradient, for one image."""
+    if isinstance(layer, Attention):
+        positions = prod(before[1:])
+        return 6 * prod(shape) + layer.heads * positions * positions
+    return prod(shape)
+
+
+def _beside_the_units(spec: TrainSpec, algorithm: IntFF | FF) -> int:
+    """Parameters of the softmax layer and of the labels' embeddings."""
+    classes = len(spec.dataset.labels)
+    found = 0
+    if algorithm.classifier == "softmax":
+        found += (sum(spec.architecture.output_sizes) + 1) * classes
+    if algorithm.label_encoding.kind == "embedding":
+        found += classes * sum(shapes[0][0] for shapes in spec.architecture.shapes)
+    return found
+
+
+def _variants(algorithm: IntFF | FF, classes: int) -> int:
+    """Under how many labels each image is looked at, at once."""
+    if algorithm.label_encoding.kind == "groups":
+        return 1
+    return max(1 + getattr(algorithm.negatives, "count", 1), classes)  # scoring tries every label
 
 
 def require_within(spec: TrainSpec, limits: Limits) -> None:

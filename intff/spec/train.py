@@ -5,21 +5,26 @@ from __future__ import annotations
 from math import prod
 from typing import Any, Literal, Self
 
-from pydantic import GetJsonSchemaHandler, model_validator
+from pydantic import GetJsonSchemaHandler, TypeAdapter, ValidationError, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from intff import notation
 from intff.errors import NotationError, SpecError
-from intff.presets import PRESETS, expand_preset
-from intff.spec.algorithm import BP, FF, Algorithm, IntFF
+from intff.presets import PRESETS, expand_preset, merge
+from intff.spec.algorithm import BP, FF, Algorithm, Groups, IntFF
 from intff.spec.architecture import Architecture, Layers
 from intff.spec.base import SpecPart
 from intff.spec.dataset import Dataset, Digits, FashionMnist, Kmnist, Mnist
+from intff.spec.layers import Conv, Layer, MaxPool
 from intff.spec.noise import Noise, NoNoise
 from intff.spec.training import Training
 
+_ARCHITECTURE: TypeAdapter[Layers] = TypeAdapter(Architecture)
 _DEFAULT_UNITS = ((200, 200, 200), (50, 50))  # the paper's larger network (Table 1)
+
+_GROUPED: dict[str, Any] = {"label_encoding": {"kind": "groups"}, "negatives": {"kind": "wrong_label", "count": 9}}
+"""What local losses leave open, where the label is a group: every wrong label costs nothing then."""
 
 
 class TrainSpec(SpecPart):
@@ -53,7 +58,7 @@ class TrainSpec(SpecPart):
             return data
         data = expand_preset(data)
         written = data.get("architecture")
-        return _with_notation(data, written) if isinstance(written, str) else data
+        return _with_label_defaults(_with_notation(data, written) if isinstance(written, str) else data)
 
     @model_validator(mode="after")
     def _check_parts_against_each_other(self) -> Self:
@@ -73,27 +78,95 @@ class TrainSpec(SpecPart):
             )
             field = "dataset.train_size" if self.dataset.train_size else "dataset.validation_size"
             raise SpecError(msg, field=field)
-        if not isinstance(self.algorithm, BP):
-            self._check_labels(self.algorithm)
-        # Frozen against callers; these two are this class's own normal form.
+        training = self.training
+        if training.steps_per_unit > 1 and training.unit_order != "one_by_one":
+            msg = (
+                f'several steps on a batch need unit_order "one_by_one", got {training.steps_per_unit} steps "together"'
+            )
+            raise SpecError(msg, field="training.steps_per_unit")
+        # Frozen against callers; this one is this class's own normal form.
         object.__setattr__(self, "architecture", self._normal_architecture())
+        _ = self.architecture.shapes  # refuses layers that do not fit each other
+        if not isinstance(self.algorithm, BP):
+            self._check_units(self.algorithm)
+            self._check_labels(self.algorithm)
         return self
+
+    def _check_units(self, algorithm: IntFF | FF) -> None:
+        for number, unit in enumerate(self.architecture.units):
+            if all(isinstance(layer, MaxPool) for layer in unit):
+                msg = "a hidden unit needs at least one layer that learns; put the pooling into the unit before it"
+                raise SpecError(msg, field=f"architecture.units.{number}")
+            first = unit[0]
+            if algorithm.label_encoding.kind == "embedding" and not isinstance(first, int | Conv):
+                msg = "a label's embedding is added to a dense or convolutional layer, which each unit must begin with"
+                raise SpecError(msg, field=f"architecture.units.{number}.0")
+        units = len(self.architecture.units)
+        if isinstance(algorithm.unit_weights, tuple) and len(algorithm.unit_weights) != units:
+            msg = f"there are {units} hidden units, got {len(algorithm.unit_weights)} weights"
+            raise SpecError(msg, field="algorithm.unit_weights")
+        if isinstance(algorithm.unit_weights, tuple) and not any(algorithm.unit_weights):
+            msg = "at least one hidden unit must count, got nothing but zeros"
+            raise SpecError(msg, field="algorithm.unit_weights")
 
     def _check_labels(self, algorithm: IntFF | FF) -> None:
         classes = len(self.dataset.labels)
-        if algorithm.negatives.kind == "wrong_label" and algorithm.negatives.count >= classes:
-            msg = f"{classes} classes have {classes - 1} wrong labels for an image, got {algorithm.negatives.count}"
+        negatives = algorithm.negatives
+        if negatives.kind in ("wrong_label", "hard_label") and negatives.count >= classes:
+            msg = f"{classes} classes have {classes - 1} wrong labels for an image, got {negatives.count}"
             raise SpecError(msg, field="algorithm.negatives.count")
+        if not isinstance(algorithm.label_encoding, Groups):
+            return
+        for number, size in enumerate(self.architecture.output_sizes):
+            if size < classes:
+                msg = f"{classes} classes need a group each, but the unit's output has only {size} neurons or channels"
+                raise SpecError(msg, field=f"architecture.units.{number}")
 
     def _normal_architecture(self) -> Layers:
         """The units as the algorithm sees them: FF splits every layer off, BP has one loss for all."""
         units = self.architecture.units
-        flat = tuple(width for unit in units for width in unit)
+        flat = tuple(layer for unit in units for layer in unit)
         if isinstance(self.algorithm, FF):
-            units = tuple((width,) for width in flat)
+            units = _one_layer_each(flat)
         elif isinstance(self.algorithm, BP):
             units = (flat,)
         return self.architecture.model_copy(update={"units": units, "input_shape": self.dataset.image_shape})
+
+
+def _one_layer_each(layers: tuple[Layer, ...]) -> tuple[tuple[Layer, ...], ...]:
+    """Units of one layer; pooling learns nothing, so it stays with the layer before it."""
+    units: list[tuple[Layer, ...]] = []
+    for layer in layers:
+        if isinstance(layer, MaxPool) and units:
+            units[-1] += (layer,)
+        else:
+            units.append((layer,))
+    return tuple(units)
+
+
+def _with_label_defaults(data: dict[str, Any]) -> dict[str, Any]:
+    """Fill in how labels meet images, where that is left open: as groups, if each unit has room for one a class."""
+    algorithm = data.get("algorithm", "intff")
+    given = {"kind": algorithm} if isinstance(algorithm, str) else algorithm
+    if not isinstance(given, dict) or given.get("kind", "intff") not in ("intff", "ff"):
+        return data
+    encoding = given.get("label_encoding")
+    encoding = encoding.get("kind", "overlay") if isinstance(encoding, dict) else encoding
+    if encoding == "groups" or (encoding is None and _has_room_for_groups(data, given.get("kind") == "ff")):
+        return {**data, "algorithm": merge(_GROUPED, given)}
+    return data
+
+
+def _has_room_for_groups(data: dict[str, Any], is_ff: bool) -> bool:
+    if "architecture" not in data:
+        return True
+    try:
+        units = _ARCHITECTURE.validate_python(data["architecture"]).units
+    except ValidationError:
+        return False  # which the spec's own validation will tell
+    outputs = [layer for unit in units for layer in (unit if is_ff else unit[-1:])]
+    sizes = [layer if isinstance(layer, int) else getattr(layer, "channels", None) for layer in outputs]
+    return all(size is None or size >= _classes(data) for size in sizes)
 
 
 def _with_notation(data: dict[str, Any], written: str) -> dict[str, Any]:

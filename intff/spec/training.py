@@ -22,10 +22,18 @@ class Training(SpecPart):
     epochs: Annotated[int, Field(ge=1, le=100_000, strict=True)] = 30
     batch_size: Annotated[int, Field(ge=1, le=100_000, strict=True)] = 256
     learning_rate: Annotated[float, Field(gt=0, le=10, strict=True)] = 0.003
-    """Of Adam, at the start of the schedule."""
+    """Of Adam, at the schedule's highest."""
     optimizer: Literal["adam"] = "adam"
-    schedule: Literal["constant", "cosine"] = "cosine"
-    """How the learning rate goes on: as it is, or down to zero along half a cosine, step by step."""
+    schedule: Literal["constant", "cosine", "hold_then_decay"] = "cosine"
+    """How the learning rate goes on, step by step: as it is; down to zero along half a cosine; or as it is for half of
+    the run and then down to zero in a straight line."""
+    warmup: Annotated[float, Field(ge=0, le=0.5, strict=True)] = 0.0
+    """The share of the run in which the learning rate rises from zero, before its schedule."""
+    unit_order: Literal["together", "one_by_one"] = "together"
+    """All hidden units learn from a batch at once; or one unit after the other, each on what the one before has just
+    become, as in the author's experiments. Backpropagation has one unit."""
+    steps_per_unit: Annotated[int, Field(ge=1, le=1000, strict=True)] = 1
+    """Optimizer steps on each batch, of each unit in its turn; more than one needs `one_by_one`."""
     jitter: Annotated[int, Field(ge=0, le=8, strict=True)] = 1
     """Each training image is shifted by up to so many pixels, anew every epoch; 0 leaves it in place."""
     early_stopping: EarlyStopping | None = None

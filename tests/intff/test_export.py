@@ -23,7 +23,12 @@ MEAN, SUM = {"goodness": "mean_square"}, {"goodness": "sum_square"}
 L2, RMS = {"normalization": "l2"}, {"normalization": "rms"}
 SOFTMAX = {"classifier": "softmax"}
 
-# Every option with every other under intff, and each architecture's shape: one unit and several,
+LAYER = {"normalization": "layer"}
+GROUPS, EMBEDDING = {"label_encoding": "groups"}, {"label_encoding": "embedding"}
+DENSE, CONV = "64,(12,17),(15)", "64,(12C3,P2),(13C(3,2)/2,11C2v),(14)"
+ATTENTION = "64,(12C2/2,A4),(A3,15C1)"
+
+# Every option with every other that it touches, and each architecture's shape: one unit and several,
 # of one layer and several, of one neuron, the paper's own; ff and bp over theirs.
 CASES: list[tuple[str, str, Any]] = [
     ("digits", "64,(12,7),(5)", {**INTFF, **MEAN, **L2}),
@@ -36,10 +41,32 @@ CASES: list[tuple[str, str, Any]] = [
     ("digits", "64,(12,7),(5),10", {**INTFF, **SUM, **RMS}),
     ("digits", "64,12,7,10", {"kind": "ff", **SUM, **L2}),
     ("digits", "64,12,7", {"kind": "ff", **MEAN, **RMS, **SOFTMAX}),
+    *[
+        ("digits", architecture, {**INTFF, **encoding, **normalization, **goodness, **SOFTMAX})
+        for architecture in (DENSE, CONV, ATTENTION)
+        for encoding in ({}, GROUPS, EMBEDDING)
+        for normalization in (L2, RMS, LAYER)
+        for goodness in (MEAN, SUM)
+        if not (architecture == ATTENTION and encoding == EMBEDDING)  # which needs a dense or convolutional first layer
+    ],
+    ("digits", "64,(12C2/2,A4),(15C1,A3)", {**INTFF, **EMBEDDING, **SOFTMAX}),
+    ("digits", DENSE, {**INTFF, **GROUPS, "unit_weights": [0.25, 3.0]}),
+    ("digits", CONV, {"kind": "ff", **GROUPS}),
     ("digits", "64,12,7,10", "bp"),
     ("digits", "64,1", "bp"),
+    ("digits", CONV, "bp"),
+    ("digits", ATTENTION, "bp"),
     ("mnist", "784,(200,200,200),(50,50)", "intff"),
+    ("mnist", "784,(32C3,P2),(64C3,P2)", "intff"),
 ]
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "gelu", "silu", "tanh"])
+@pytest.mark.parametrize("algorithm", [{**INTFF}, {**INTFF, **EMBEDDING}, "bp"])
+def test_onnx_and_torch_agree_on_every_activation(activation: str, algorithm: Any) -> None:
+    units = [[{"kind": "conv", "channels": 12}], [9, 11]]
+    architecture = {"units": units, "activation": activation}
+    test_onnx_and_torch_agree("digits", architecture, algorithm)
 
 
 def _random_network(spec: TrainSpec) -> Network:
@@ -54,7 +81,7 @@ def _random_network(spec: TrainSpec) -> Network:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("dataset", "architecture", "algorithm"), CASES)
-def test_onnx_and_torch_agree(dataset: str, architecture: str, algorithm: Any) -> None:
+def test_onnx_and_torch_agree(dataset: str, architecture: Any, algorithm: Any) -> None:
     spec = read_spec({"dataset": dataset, "architecture": architecture, "algorithm": algorithm})
     network = _random_network(spec)
     session = onnxruntime.InferenceSession(onnx_bytes(spec, network), providers=["CPUExecutionProvider"])

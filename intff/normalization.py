@@ -1,0 +1,49 @@
+"""How a unit normalises its input: from an input's sum and sum of squares, what to subtract and what to multiply by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.linalg import vecdot
+
+Normalization = Callable[[Tensor | None, Tensor, int], tuple[Tensor | None, Tensor]]
+"""Maps the sum of an input's values (where it is needed), the sum of their squares and their number to the value to
+subtract, None for zero, and the factor to multiply by."""
+
+
+def l2(total: Tensor | None, squares: Tensor, size: int) -> tuple[None, Tensor]:
+    """Divide by the L2 norm plus 1e-4, as in the author's code."""
+    del total, size
+    return None, 1 / (squares.sqrt() + 1e-4)
+
+
+def rms(total: Tensor | None, squares: Tensor, size: int) -> tuple[None, Tensor]:
+    """Divide by the root of the mean square; 1e-6 keeps an input of zeros at zero."""
+    del total
+    return None, torch.rsqrt(squares / size + 1e-6)
+
+
+def layer(total: Tensor | None, squares: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Subtract the mean and divide by the standard deviation, as layer normalisation does."""
+    assert total is not None
+    mean = total / size
+    return mean, torch.rsqrt((squares / size - mean.square()).clamp_min(0) + 1e-6)
+
+
+NORMALIZATIONS: dict[str, Normalization] = {"l2": l2, "rms": rms, "layer": layer}
+
+
+def needs_total(normalization: Normalization) -> bool:
+    """Whether a normalisation looks at the sum of an input's values."""
+    return normalization is layer
+
+
+def normalized(inputs: Tensor, normalization: Normalization) -> Tensor:
+    """Rows of any shape, each normalised over all its values, [rows, ...] to the same."""
+    flat = inputs.flatten(1)
+    total = flat.sum(dim=1, keepdim=True) if needs_total(normalization) else None
+    mean, factor = normalization(total, vecdot(flat, flat).unsqueeze(-1), flat.shape[1])
+    flat = flat * factor if mean is None else (flat - mean) * factor
+    return flat.view_as(inputs)

@@ -1,0 +1,88 @@
+"""The layers of a hidden unit: a bare number is a dense one, the others say their kind."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from intff import notation
+from intff.errors import NotationError
+from intff.spec.base import SpecPart
+
+Width = Annotated[int, Field(ge=1, le=10**9, strict=True)]
+_Small = Annotated[int, Field(ge=1, le=64, strict=True)]
+
+
+def _square(value: Any) -> Any:  # noqa: ANN401 -- pydantic hands over whatever arrived
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return (value, value) if is_number else value
+
+
+Kernel = Annotated[
+    tuple[_Small, _Small],
+    Field(fail_fast=True),
+    BeforeValidator(_square, json_schema_input_type=_Small | tuple[_Small, _Small]),
+]
+
+
+class Conv(SpecPart):
+    """A convolution over an image's rows and columns, `32C3` in the paper's notation."""
+
+    kind: Literal["conv"] = "conv"
+    channels: Width
+    """Of the output."""
+    kernel: Kernel = (3, 3)
+    """Rows and columns; a bare number is a square."""
+    stride: _Small = 1
+    padding: Literal["same", "valid"] = "same"
+    """Zeros around the image, so that only the stride makes it smaller; or none."""
+
+
+class MaxPool(SpecPart):
+    """The largest value of each square, `P2`; what the squares do not cover is dropped."""
+
+    kind: Literal["max_pool"] = "max_pool"
+    size: Annotated[int, Field(ge=2, le=64, strict=True)] = 2
+
+
+class Attention(SpecPart):
+    """Self-attention among the positions of an image, added to its input, `A4`; the channels stay as many."""
+
+    kind: Literal["attention"] = "attention"
+    heads: Annotated[int, Field(ge=1, le=64, strict=True)] = 4
+    """They share the channels evenly."""
+
+
+def _tag(value: Any) -> str | None:  # noqa: ANN401
+    if isinstance(value, dict):
+        kind = value.get("kind")
+        return kind if isinstance(kind, str) else None
+    return getattr(value, "kind", "dense")
+
+
+def _read_notation(value: Any) -> Any:  # noqa: ANN401
+    if not isinstance(value, str):
+        return value
+    try:
+        return notation.parse_layer(value)
+    except NotationError as error:
+        raise ValueError(str(error)) from error
+
+
+_Layer = Annotated[
+    Annotated[Width, Tag("dense")]
+    | Annotated[Conv, Tag("conv")]
+    | Annotated[MaxPool, Tag("max_pool")]
+    | Annotated[Attention, Tag("attention")],
+    Discriminator(
+        _tag,
+        custom_error_type="layer",
+        custom_error_message=(
+            "a layer is a number of neurons, or an object whose kind is conv, max_pool or attention, or its notation"
+        ),
+    ),
+]
+Layer = Annotated[
+    _Layer, BeforeValidator(_read_notation, json_schema_input_type=str | Width | Conv | MaxPool | Attention)
+]
