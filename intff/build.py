@@ -34,7 +34,8 @@ def build_network(spec: TrainSpec) -> Network:
     algorithm = spec.algorithm
     if isinstance(algorithm, BP):
         outputs = spec.architecture.shapes[-1][-1]
-        return BackpropNetwork(list(layers), head=linear(torch.Size(outputs).numel(), classes, generator))
+        head = linear(torch.Size(outputs).numel(), classes, generator)
+        return BackpropNetwork(list(layers), head, NORMALIZATIONS.get(algorithm.normalization))
     normalization = NORMALIZATIONS[algorithm.normalization]
     units = []
     for unit, shapes in zip(spec.architecture.units, spec.architecture.shapes, strict=True):
@@ -140,6 +141,7 @@ def _layers(spec: TrainSpec, generator: Generator) -> Iterator[Layer]:
                         kernel=layer.kernel,
                         stride=layer.stride,
                         zeros=zeros,
+                        batch_norm=layer.batch_norm,
                         activation=activation,
                         generator=generator,
                     )

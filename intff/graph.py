@@ -28,7 +28,9 @@ def build_graph(spec: TrainSpec, network: Network) -> onnx.ModelProto:
     shapes: dict[str, list[int | str]] = {}
     with torch.no_grad():
         if isinstance(network, BackpropNetwork):
-            hidden = images
+            assert isinstance(spec.algorithm, BP)
+            kind = spec.algorithm.normalization
+            hidden = images if kind == "none" else graph.normalized(images, kind)
             for number, layer in enumerate(network.layers):
                 hidden = graph.layer(hidden, layer, f"layers.{number}")
             logits = graph.dense(hidden, network.head, "head").name

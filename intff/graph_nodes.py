@@ -11,9 +11,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from torch import Tensor, nn
+from torch import Tensor, nn, ones
 
-from intff.layers import LEAK, Attention, Convolution, Dense, Layer, MaxPool
+from intff import normalization as normal
+from intff.layers import FLOOR, LEAK, Attention, Convolution, Dense, Layer, MaxPool
 
 _MAP = 3
 
@@ -82,13 +83,21 @@ class Graph:
         if isinstance(layer, Dense):
             return self.dense(hidden, layer, name)
         assert isinstance(layer, Convolution)
-        weight, bias = self.constant(f"{name}.weight", layer.weight), self.constant(f"{name}.bias", layer.bias)
+        weight, bias = self._folded(layer, name)
         above, below, left, right = layer.zeros
         stride, kernel = layer.stride, layer.weight.shape[2:]
         made = self.add("Conv", hidden.name, weight, bias, strides=[stride, stride], pads=[above, left, below, right])
         rows = (hidden.shape[1] + above + below - kernel[0]) // stride + 1
         columns = (hidden.shape[2] + left + right - kernel[1]) // stride + 1
         return Rows(made, (layer.weight.shape[0], rows, columns))
+
+    def _folded(self, layer: Convolution, name: str) -> tuple[str, str]:
+        """A convolution's weight and bias, with its batch normalisation worked into them."""
+        weight, bias = layer.weight.detach(), layer.bias.detach()
+        if layer.norm is not None:
+            factor = layer.norm.gain.detach() / (layer.norm.variance + FLOOR).sqrt()  # [channels]
+            weight, bias = weight * factor[:, None, None, None], bias - layer.norm.mean * factor
+        return self.constant(f"{name}.weight", weight), self.constant(f"{name}.bias", bias)
 
     def dense(self, hidden: Rows, layer: Dense | nn.Linear, name: str) -> Rows:
         """A fully connected layer without its activation."""
@@ -128,19 +137,25 @@ class Graph:
             mean = self.add("Div", total, count)
             power = self.add("Sub", power, self.add("Mul", mean, mean))
             power = self.add("Max", power, self.constant("zero", 0.0))
-        return mean, self.add("Reciprocal", self.add("Sqrt", self.add("Add", power, self.constant("floor", 1e-6))))
+        return mean, self.add(
+            "Reciprocal", self.add("Sqrt", self.add("Add", power, self.constant("floor", normal.FLOOR)))
+        )
 
     def normalized(self, hidden: Rows, normalization: str) -> Rows:
         """Each row, normalised over all its values."""
-        flat, last = self.flat(hidden).name, self.constant("last", [1])
-        squares = self.add("ReduceSumSquare", flat, last, keepdims=1)
-        total = self.add("ReduceSum", flat, last, keepdims=1) if normalization == "layer" else ""
-        mean, factor = self.moments(total, squares, hidden.size, normalization)
+        flat = self.flat(hidden).name
+        if normalization == "layer":
+            centred = self._layer_norm(flat, hidden.size, normal.FLOOR)
+            return self.as_rows(centred, hidden.shape) if len(hidden.shape) == _MAP else replace(hidden, name=centred)
+        squares = self.add("ReduceSumSquare", flat, self.constant("last", [1]), keepdims=1)
+        _, factor = self.moments("", squares, hidden.size, normalization)
         if len(hidden.shape) == _MAP:
-            axes = self.constant("rows_and_columns", [2, 3])
-            mean, factor = self.add("Unsqueeze", mean, axes) if mean else "", self.add("Unsqueeze", factor, axes)
-        centred = self.add("Sub", hidden.name, mean) if mean else hidden.name
-        return replace(hidden, name=self.add("Mul", centred, factor))
+            factor = self.add("Unsqueeze", factor, self.constant("rows_and_columns", [2, 3]))
+        return replace(hidden, name=self.add("Mul", hidden.name, factor))
+
+    def _layer_norm(self, values: str, size: int, floor: float) -> str:
+        """Over the last dimension, without weights of its own."""
+        return self.add("LayerNormalization", values, self.constant(f"ones_{size}", ones(size)), axis=-1, epsilon=floor)
 
     def _attention(self, hidden: Rows, layer: Attention, name: str) -> Rows:
         channels, height, width = hidden.shape
@@ -155,7 +170,8 @@ class Graph:
         )
         by_position = self.add("Transpose", by_channel, perm=[0, 2, 1])  # [rows, positions, channels]
         tokens = self.add("Add", by_position, self.constant(f"{name}.position", layer.position))
-        qkv = matrix(tokens, layer.qkv_weight, layer.qkv_bias, "qkv")
+        seen = self._layer_norm(tokens, channels, FLOOR)
+        qkv = matrix(seen, layer.qkv_weight, layer.qkv_bias, "qkv")
         heads = self.constant(f"heads_{positions}x{layer.heads}x{each}", [-1, positions, layer.heads, each])
         parts = []
         for part in range(3):

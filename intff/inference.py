@@ -21,8 +21,11 @@ def score(network: Network, images: Tensor) -> Scores:
     Returns:
         The scores of all of them.
     """
+    was_training = network.training
+    network.eval()
     split = torch.split(images, SCORED_AT_ONCE)
     pieces = [network(as_floats(piece) if piece.dtype == torch.uint8 else piece) for piece in split]
+    network.train(was_training)
     return Scores(*(None if column[0] is None else torch.cat(column) for column in zip(*pieces, strict=True)))
 
 

@@ -6,12 +6,26 @@ from collections.abc import Callable
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn.functional import conv2d, gelu, leaky_relu, max_pool2d, pad, scaled_dot_product_attention, silu
+from torch.nn.functional import (
+    batch_norm,
+    conv2d,
+    gelu,
+    layer_norm,
+    leaky_relu,
+    max_pool2d,
+    pad,
+    scaled_dot_product_attention,
+    silu,
+)
 
 Activation = Callable[[Tensor], Tensor]
 """May work in place: nothing else needs what was there."""
 
 LEAK = 0.01
+MOMENTUM = 0.1
+"""What a batch counts in batch normalisation's running means."""
+FLOOR = 1e-5
+"""Added to a variance before its root is taken."""
 ACTIVATIONS: dict[str, Activation] = {
     "relu": torch.relu_,
     "leaky_relu": lambda before: leaky_relu(before, LEAK, inplace=True),
@@ -48,6 +62,7 @@ class Convolution(nn.Module):
         kernel: height and width.
         stride: in both directions.
         zeros: around the image: above, below, left and right.
+        batch_norm: normalise each channel over the batch before the activation.
         activation: applied afterwards.
         generator: draws the weights.
     """
@@ -60,12 +75,14 @@ class Convolution(nn.Module):
         kernel: tuple[int, int],
         stride: int,
         zeros: tuple[int, int, int, int],
+        batch_norm: bool,
         activation: Activation,
         generator: Generator,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(_glorot((channels, inputs, *kernel), generator))
         self.bias = nn.Parameter(torch.zeros(channels))
+        self.norm = BatchNorm(channels) if batch_norm else None
         self.stride = stride
         self.zeros = zeros
         self.activation = activation
@@ -73,13 +90,37 @@ class Convolution(nn.Module):
     def before(self, hidden: Tensor) -> Tensor:
         """What the activation is applied to."""
         above, below, left, right = self.zeros
-        if (above, left) == (below, right):
-            return conv2d(hidden, self.weight, self.bias, self.stride, padding=(above, left))
-        return conv2d(pad(hidden, (left, right, above, below)), self.weight, self.bias, self.stride)
+        padding = (above, left)
+        if padding != (below, right):
+            hidden, padding = pad(hidden, (left, right, above, below)), (0, 0)
+        if self.norm is None:
+            return conv2d(hidden, self.weight, self.bias, self.stride, padding)
+        convolved: Tensor = self.norm(conv2d(hidden, self.weight, None, self.stride, padding), self.bias)
+        return convolved
 
     def forward(self, hidden: Tensor) -> Tensor:
         """The layer's activations."""
         return self.activation(self.before(hidden))
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation of each channel, with a learned gain; the bias is the layer's own.
+
+    In training it uses the batch's mean and variance and remembers both as running means; otherwise those.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(channels))
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("variance", torch.ones(channels))
+
+    def forward(self, before: Tensor, bias: Tensor) -> Tensor:
+        """Normalise [rows, channels, height, width]."""
+        return batch_norm(before, self.mean, self.variance, self.gain, bias, self.training, MOMENTUM, FLOOR)
 
 
 class MaxPool(nn.Module):
@@ -97,7 +138,8 @@ class MaxPool(nn.Module):
 class Attention(nn.Module):
     """Self-attention among positions, added to its input, [rows, channels, height, width] to the same.
 
-    Each position has a learned vector of its own, added first, so that where something is can matter.
+    Each position has a learned vector of its own, added first, so that where something is can matter; what the
+    attention sees of each position is layer-normalised.
 
     Args:
         shape: channels, height and width.
@@ -119,7 +161,7 @@ class Attention(nn.Module):
         """The input plus what each position takes from all."""
         rows, channels, height, width = hidden.shape
         tokens = hidden.flatten(2).transpose(1, 2) + self.position  # [rows, positions, channels]
-        qkv = nn.functional.linear(tokens, self.qkv_weight, self.qkv_bias)
+        qkv = nn.functional.linear(layer_norm(tokens, (channels,), eps=FLOOR), self.qkv_weight, self.qkv_bias)
         query, key, value = qkv.view(rows, -1, 3, self.heads, channels // self.heads).permute(2, 0, 3, 1, 4)
         mixed = scaled_dot_product_attention(query, key, value)  # [rows, heads, positions, channels of a head]
         taken = nn.functional.linear(mixed.transpose(1, 2).flatten(2), self.out_weight, self.out_bias)

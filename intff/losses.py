@@ -16,6 +16,7 @@ LocalLoss = Callable[[Tensor, Tensor, float], Tensor]
 
 SYMBA_ALPHA = 4.0
 SWISH_ALPHA = 6.0
+ENTROPY_ALPHA = 4.0
 
 
 def softplus_mean(positive: Tensor, negative: Tensor, theta: float) -> Tensor:
@@ -45,9 +46,10 @@ def swish(positive: Tensor, negative: Tensor, theta: float) -> Tensor:
 
 
 def cross_entropy(positive: Tensor, negative: Tensor, theta: float) -> Tensor:
-    """logsumexp(g_pos, g_neg...) - g_pos: minus the log of the positive's softmax among its negatives."""
+    """Minus the log of the positive's softmax among its negatives, softmax(alpha g), alpha 4, without theta."""
     del theta
-    return torch.logsumexp(torch.cat([positive.unsqueeze(-1), negative], dim=-1), dim=-1) - positive
+    every = ENTROPY_ALPHA * torch.cat([positive.unsqueeze(-1), negative], dim=-1)
+    return torch.logsumexp(every, dim=-1) - ENTROPY_ALPHA * positive
 
 
 LOSSES: dict[str, LocalLoss] = {

@@ -141,16 +141,18 @@ class BackpropNetwork(nn.Module):
     Args:
         layers: hidden layers from input to output.
         head: the output layer.
+        normalization: of the images, if there is one.
     """
 
-    def __init__(self, layers: Sequence[Layer], head: nn.Linear) -> None:
+    def __init__(self, layers: Sequence[Layer], head: nn.Linear, normalization: Normalization | None = None) -> None:
         super().__init__()
         self.layers = cast("Sequence[Layer]", nn.ModuleList(layers))
         self.head = head
+        self.normalization = normalization
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits of images, [batch, channels, height, width] to [batch, labels]."""
-        hidden = images
+        hidden = images if self.normalization is None else normalized(images, self.normalization)
         for layer in self.layers:
             hidden = layer(hidden)
         logits: Tensor = self.head(hidden.flatten(1))

@@ -7,6 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.linalg import vecdot
+from torch.nn.functional import layer_norm
+
+FLOOR = 1e-6
+"""Added to a mean square before its root is taken: an input of zeros stays zero."""
 
 Normalization = Callable[[Tensor | None, Tensor, int], tuple[Tensor | None, Tensor]]
 """Maps the sum of an input's values (where it is needed), the sum of their squares and their number to the value to
@@ -20,16 +24,16 @@ def l2(total: Tensor | None, squares: Tensor, size: int) -> tuple[None, Tensor]:
 
 
 def rms(total: Tensor | None, squares: Tensor, size: int) -> tuple[None, Tensor]:
-    """Divide by the root of the mean square; 1e-6 keeps an input of zeros at zero."""
+    """Divide by the root of the mean square."""
     del total
-    return None, torch.rsqrt(squares / size + 1e-6)
+    return None, torch.rsqrt(squares / size + FLOOR)
 
 
 def layer(total: Tensor | None, squares: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Subtract the mean and divide by the standard deviation, as layer normalisation does."""
     assert total is not None
     mean = total / size
-    return mean, torch.rsqrt((squares / size - mean.square()).clamp_min(0) + 1e-6)
+    return mean, torch.rsqrt((squares / size - mean.square()).clamp_min(0) + FLOOR)
 
 
 NORMALIZATIONS: dict[str, Normalization] = {"l2": l2, "rms": rms, "layer": layer}
@@ -43,7 +47,7 @@ def needs_total(normalization: Normalization) -> bool:
 def normalized(inputs: Tensor, normalization: Normalization) -> Tensor:
     """Rows of any shape, each normalised over all its values, [rows, ...] to the same."""
     flat = inputs.flatten(1)
-    total = flat.sum(dim=1, keepdim=True) if needs_total(normalization) else None
-    mean, factor = normalization(total, vecdot(flat, flat).unsqueeze(-1), flat.shape[1])
-    flat = flat * factor if mean is None else (flat - mean) * factor
-    return flat.view_as(inputs)
+    if normalization is layer:  # torch's own centres before it squares, which loses no digits
+        return layer_norm(flat, flat.shape[1:], eps=FLOOR).view_as(inputs)
+    _, factor = normalization(None, vecdot(flat, flat).unsqueeze(-1), flat.shape[1])
+    return (flat * factor).view_as(inputs)

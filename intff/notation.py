@@ -4,6 +4,7 @@ Parentheses group the layers of one hidden unit; a bare layer is a unit of its o
 stand in parentheses of its own, as the paper prints it. A layer is a number of neurons, or one of
 
     32C3  32C(5,3)  32C4/4  32C3v    convolution: channels, kernel, stride, v for no padding
+    32C3p                            plain, without batch normalisation
     P2                               the largest of each square; bare, it belongs to the unit before it
     A4                               self-attention with so many heads
 """
@@ -24,11 +25,11 @@ _EXAMPLE = "784,(200,200,200),(50,50)"
 _LONGEST = 2000
 _NUMBER = r"[0-9]{1,12}"
 _KERNEL = rf"{_NUMBER}|\({_NUMBER},{_NUMBER}\)"
-_LAYER = rf"(?:{_NUMBER}(?:C(?:{_KERNEL})(?:/{_NUMBER})?v?)?|[PA]{_NUMBER})"
+_LAYER = rf"(?:{_NUMBER}(?:C(?:{_KERNEL})(?:/{_NUMBER})?v?p?)?|[PA]{_NUMBER})"
 _BLANKS = re.compile(r"\s*([(),])\s*")  # those between two digits stay, or 100 50 would be read as 10050
 _GROUP = re.compile(rf"(?P<bare>{_LAYER})|\((?P<unit>{_LAYER}(?:,{_LAYER})*)\)")
 _PART = re.compile(
-    rf"(?P<width>{_NUMBER})(?:C(?P<kernel>{_KERNEL})(?:/(?P<stride>{_NUMBER}))?(?P<valid>v)?)?"
+    rf"(?P<width>{_NUMBER})(?:C(?P<kernel>{_KERNEL})(?:/(?P<stride>{_NUMBER}))?(?P<valid>v)?(?P<plain>p)?)?"
     rf"|P(?P<pool>{_NUMBER})|A(?P<heads>{_NUMBER})"
 )
 
@@ -120,6 +121,7 @@ def _layer(match: re.Match[str]) -> Layer:
         "kernel": [rows, *(columns or [rows])],
         "stride": int(match["stride"] or 1),
         "padding": "valid" if match["valid"] else "same",
+        "batch_norm": not match["plain"],
     }
 
 
@@ -133,7 +135,8 @@ def _written(layer: Layer) -> str:
     rows, columns = layer["kernel"]
     kernel = str(rows) if rows == columns else f"({rows},{columns})"
     stride = f"/{layer['stride']}" if layer["stride"] != 1 else ""
-    return f"{layer['channels']}C{kernel}{stride}{'v' if layer['padding'] == 'valid' else ''}"
+    valid, plain = "v" if layer["padding"] == "valid" else "", "" if layer["batch_norm"] else "p"
+    return f"{layer['channels']}C{kernel}{stride}{valid}{plain}"
 
 
 def _without_outer_parentheses(text: str) -> str:

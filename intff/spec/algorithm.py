@@ -133,6 +133,9 @@ class BP(SpecPart):
     """Backpropagation through all layers and a softmax output layer, by cross-entropy."""
 
     kind: Literal["bp"] = "bp"
+    normalization: Literal["none", "l2", "rms", "layer"] = "layer"
+    """How the images are normalised: hidden units normalise theirs, so a fair comparison gives backpropagation the
+    same. The paper's has none."""
 
 
 _Algorithm = Annotated[IntFF | FF | BP, Field(discriminator="kind")]

@@ -37,8 +37,8 @@ class Layers(SpecPart):
     """Channels, height and width of one image; null takes the data set's."""
     units: Annotated[tuple[Unit, ...], Field(max_length=64, fail_fast=True, json_schema_extra=_AT_LEAST_ONE), _Filled]
     """Each hidden unit's layers; a bare number is a dense layer of so many neurons."""
-    activation: Literal["relu", "leaky_relu", "gelu", "silu", "tanh"] = "relu"
-    """Applied after every dense and convolutional layer."""
+    activation: Literal["relu", "leaky_relu", "gelu", "silu", "tanh"] = "silu"
+    """Applied after every dense and convolutional layer; the paper has relu."""
 
     @property
     def input_size(self) -> int:

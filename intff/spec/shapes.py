@@ -67,7 +67,7 @@ def learned_by(shape: Shape, layer: Layer) -> int:
     if isinstance(layer, int):
         return (prod(shape) + 1) * layer
     if isinstance(layer, Conv):
-        return (shape[0] * prod(layer.kernel) + 1) * layer.channels
+        return (shape[0] * prod(layer.kernel) + 1 + layer.batch_norm) * layer.channels
     if isinstance(layer, Attention):
         channels, *image = shape
         return channels * prod(image) + (channels + 1) * 4 * channels  # positions; query, key, value and output

@@ -23,8 +23,13 @@ from intff.spec.training import Training
 _ARCHITECTURE: TypeAdapter[Layers] = TypeAdapter(Architecture)
 _DEFAULT_UNITS = ((200, 200, 200), (50, 50))  # the paper's larger network (Table 1)
 
-_GROUPED: dict[str, Any] = {"label_encoding": {"kind": "groups"}, "negatives": {"kind": "wrong_label", "count": 9}}
-"""What local losses leave open, where the label is a group: every wrong label costs nothing then."""
+_GROUPED: dict[str, Any] = {
+    "label_encoding": {"kind": "groups"},
+    "loss": "cross_entropy",
+    "negatives": {"kind": "wrong_label", "count": 9},
+    "normalization": "layer",
+}
+"""What local losses leave open where the label is a group: every wrong label costs nothing then (decision 0008)."""
 
 
 class TrainSpec(SpecPart):

@@ -55,6 +55,8 @@ CASES: list[tuple[str, str, Any]] = [
     ("digits", "64,12,7,10", "bp"),
     ("digits", "64,1", "bp"),
     ("digits", CONV, "bp"),
+    ("digits", CONV, {"kind": "bp", "normalization": "none"}),
+    ("digits", "64,(12C3p,P2),(13C2)", {**INTFF, **GROUPS}),
     ("digits", ATTENTION, "bp"),
     ("mnist", "784,(200,200,200),(50,50)", "intff"),
     ("mnist", "784,(32C3,P2),(64C3,P2)", "intff"),
@@ -76,6 +78,9 @@ def _random_network(spec: TrainSpec) -> Network:
         for name, weight in network.named_parameters():
             if name.endswith("bias"):
                 weight.uniform_(-0.3, 0.3, generator=generator)
+        for name, buffer in network.named_buffers():  # as after some training
+            if name.endswith(("mean", "variance")):
+                buffer.uniform_(0.2, 1.3, generator=generator)
     return network
 
 
