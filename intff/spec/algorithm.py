@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from intff.spec.base import SpecPart, named
 
@@ -95,6 +95,14 @@ _LabelEncoding = Annotated[Overlay | Embedding | Groups, Field(discriminator="ki
 LabelEncoding = Annotated[_LabelEncoding, named("overlay", Literal["overlay", "embedding", "groups"] | _LabelEncoding)]
 
 
+_Weights = tuple[Annotated[float, Field(ge=0, le=1000, strict=True)], ...]
+UnitWeights = Annotated[
+    Annotated[Literal["equal", "calibrated"], Tag("named")]
+    | Annotated[_Weights, Field(max_length=64, fail_fast=True), Tag("given")],
+    Discriminator(lambda value: "given" if isinstance(value, list | tuple) else "named"),
+]
+
+
 class _LocalLosses(SpecPart):
     theta: Annotated[float, Field(gt=0, le=10**6, strict=True)] = 1.5
     """The fixed threshold between positive and negative goodness (paper section 3.2)."""
@@ -108,10 +116,7 @@ class _LocalLosses(SpecPart):
     normalization: Literal["l2", "rms", "layer"] = "rms"
     """How a unit normalises its input."""
     label_encoding: LabelEncoding = Overlay()
-    unit_weights: (
-        Literal["equal", "calibrated"]
-        | Annotated[tuple[Annotated[float, Field(ge=0, le=1000, strict=True)], ...], Field(min_length=1, max_length=64)]
-    ) = "equal"
+    unit_weights: UnitWeights = "equal"
     """What each hidden unit counts in the score: all the same, as fits the validation images best, or as given."""
     classifier: Literal["goodness", "softmax"] = "goodness"
     """Highest goodness over all labels, or a softmax layer on the units' activations (section 3.5)."""

@@ -76,9 +76,9 @@ def _beside_the_units(spec: TrainSpec, algorithm: IntFF | FF) -> int:
 
 
 def _variants(algorithm: IntFF | FF, classes: int) -> int:
-    """Under how many labels each image is looked at, at once."""
+    """How often each image is looked at, at once: under several labels, or beside a negative one."""
     if algorithm.label_encoding.kind == "groups":
-        return 1
+        return 1 if hasattr(algorithm.negatives, "count") else 2
     return max(1 + getattr(algorithm.negatives, "count", 1), classes)  # scoring tries every label
 
 

@@ -15,6 +15,7 @@ from intff.spec.train import TrainSpec
 
 _MOST_PROBLEMS = 10
 _LONGEST_INPUT = 80
+_UNKNOWN = object()  # stands for what the given value does not hold
 
 _SHORT = Repr()
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 8
@@ -36,7 +37,7 @@ def problem(error: ErrorDetails, given: Any) -> Problem:  # noqa: ANN401 -- what
         error: one entry of `ValidationError.errors()`.
         given: the whole value that was validated; it tells keys from the tags of unions.
     """
-    path = _path(error["loc"], given)
+    path = _path(error["loc"], given, is_missing=error["type"] == "missing")
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, SpecError):
         return Problem(".".join([*path, *filter(None, [cause.field])]), str(cause))
@@ -60,21 +61,26 @@ def read_spec(data: Mapping[str, Any]) -> TrainSpec:
         raise SpecError("\n".join(lines), field=found[0].field) from invalid
 
 
-def _path(location: tuple[int | str, ...], given: Any) -> list[str]:  # noqa: ANN401
-    """The location without the tags that discriminated unions put into it."""
+def _path(location: tuple[int | str, ...], given: Any, *, is_missing: bool) -> list[str]:  # noqa: ANN401
+    """The location without the tags that unions put into it."""
     path: list[str] = []
     here = given
     for position, step in enumerate(location):
         last = position == len(location) - 1
-        if isinstance(here, str):
-            continue  # a short form or a notation stands where the part would; there is nothing inside to point at
-        if isinstance(here, Mapping) and step not in here and step == here.get("kind", step) and not last:
-            continue
-        path.append(str(step))
+        inside: Any = _UNKNOWN
         if isinstance(here, Mapping):
-            here = here.get(step)
-        elif isinstance(here, list | tuple) and isinstance(step, int) and step < len(here):
-            here = here[step]
+            is_key = step in here or (last and is_missing)
+            if not is_key and step == here.get("kind", None if last else step):
+                continue
+            inside = here.get(step, _UNKNOWN)
+        elif isinstance(here, list | tuple):
+            if not isinstance(step, int):
+                continue
+            inside = here[step] if step < len(here) else _UNKNOWN
+        elif here is not _UNKNOWN:
+            continue  # a number, or a short form where a part would stand: there is nothing inside to point at
+        path.append(str(step))
+        here = inside
     return path
 
 

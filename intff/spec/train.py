@@ -18,6 +18,7 @@ from intff.spec.base import SpecPart
 from intff.spec.dataset import Dataset, Digits, FashionMnist, Kmnist, Mnist
 from intff.spec.layers import Conv, Layer, MaxPool
 from intff.spec.noise import Noise, NoNoise
+from intff.spec.shapes import unit_shapes
 from intff.spec.training import Training
 
 _ARCHITECTURE: TypeAdapter[Layers] = TypeAdapter(Architecture)
@@ -165,13 +166,15 @@ def _with_label_defaults(data: dict[str, Any]) -> dict[str, Any]:
 def _has_room_for_groups(data: dict[str, Any], is_ff: bool) -> bool:
     if "architecture" not in data:
         return True
+    dataset = _dataset(data)
     try:
         units = _ARCHITECTURE.validate_python(data["architecture"]).units
-    except ValidationError:
+        if is_ff:
+            units = _one_layer_each(tuple(layer for unit in units for layer in unit))
+        shapes = unit_shapes(dataset.image_shape, units)
+    except (ValidationError, SpecError):
         return False  # which the spec's own validation will tell
-    outputs = [layer for unit in units for layer in (unit if is_ff else unit[-1:])]
-    sizes = [layer if isinstance(layer, int) else getattr(layer, "channels", None) for layer in outputs]
-    return all(size is None or size >= _classes(data) for size in sizes)
+    return all(unit[-1][0] >= len(dataset.labels) for unit in shapes)
 
 
 def _with_notation(data: dict[str, Any], written: str) -> dict[str, Any]:
@@ -205,7 +208,13 @@ def _with_softmax(algorithm: Any, written: str) -> dict[str, Any]:  # noqa: ANN4
 
 
 def _classes(data: dict[str, Any]) -> int:
+    return len(_dataset(data).labels)
+
+
+def _dataset(data: dict[str, Any]) -> type[Mnist | FashionMnist | Kmnist | Digits]:
     dataset = data.get("dataset", "mnist")
     kind = dataset.get("kind") if isinstance(dataset, dict) else dataset
-    known = {cls.model_fields["kind"].default: cls for cls in (Mnist, FashionMnist, Kmnist, Digits)}
-    return len(known.get(kind if isinstance(kind, str) else None, Mnist).labels)
+    for known in (FashionMnist, Kmnist, Digits):
+        if kind == known.model_fields["kind"].default:
+            return known
+    return Mnist
