@@ -36,6 +36,7 @@ class Size:
 def size_of(spec: TrainSpec) -> Size:
     """Estimate a run's size without allocating anything; the memory is rounded up, not exact."""
     classes = len(spec.dataset.labels)
+    batch = min(spec.training.batch_size, spec.dataset.train_images)
     learned, activations = 0, spec.architecture.input_size
     before: Shape = spec.dataset.image_shape
     for layers, shapes in zip(spec.architecture.units, spec.architecture.shapes, strict=True):
@@ -45,13 +46,12 @@ def size_of(spec: TrainSpec) -> Size:
             before = shape
     if isinstance(spec.algorithm, BP):
         learned += (prod(before) + 1) * classes
-        variants = 1
+        rows = max(batch, SCORED_AT_ONCE)
     else:
         learned += _beside_the_units(spec, spec.algorithm)
-        variants = _variants(spec.algorithm, classes)
+        rows = _rows(spec.algorithm, batch, classes)
     # Each layer's output is kept before and after the activation, and has a gradient.
-    at_once = max(min(spec.training.batch_size, spec.dataset.train_images), SCORED_AT_ONCE)
-    activations *= 3 * variants * at_once
+    activations *= 3 * rows
     images = 2 * spec.dataset.train_images * spec.architecture.input_size
     return Size(learned, _BYTES * (_COPIES * learned + activations + images))
 
@@ -75,11 +75,11 @@ def _beside_the_units(spec: TrainSpec, algorithm: IntFF | FF) -> int:
     return found
 
 
-def _variants(algorithm: IntFF | FF, classes: int) -> int:
-    """How often each image is looked at, at once: under several labels, or beside a negative one."""
+def _rows(algorithm: IntFF | FF, batch: int, classes: int) -> int:
+    """How many rows pass through the units at once: of a training step, or to score every label."""
     if algorithm.label_encoding.kind == "groups":
-        return 1 if hasattr(algorithm.negatives, "count") else 2
-    return max(1 + getattr(algorithm.negatives, "count", 1), classes)  # scoring tries every label
+        return max(batch, SCORED_AT_ONCE)
+    return max(batch * (1 + getattr(algorithm.negatives, "count", 1)), SCORED_AT_ONCE * classes)
 
 
 def require_within(spec: TrainSpec, limits: Limits) -> None:
