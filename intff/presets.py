@@ -18,8 +18,8 @@ _LABEL_IN_THE_IMAGE: dict[str, Any] = {
 _NOISY = {"noise": "paper_mixture"}
 # Epochs of networks with rows and columns take half a minute to a minute of one core, and few of them suffice.
 _CONVOLVED = {"epochs": 8, "batch_size": 128}
-_ATTENTIVE = {"epochs": 5, "batch_size": 128}
-_PLAINLY_CONVOLVED = {"epochs": 5, "batch_size": 128}
+_ATTENTIVE = {"epochs": 4, "batch_size": 128}
+_PLAINLY_CONVOLVED = {"epochs": 3, "batch_size": 128}
 _CONVOLUTION = "784,(32C5/2,32C3,P2,64C3),(64C3,80C3,P2)"
 _ATTENTION = "784,(32C5/2,32C3,P2),(64C3,A4,80C1),(A4,80C1)"
 
@@ -32,10 +32,11 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         "scikit-learn's bundled 8x8 digits, for a machine without a network",
         {
             "dataset": "digits",
-            "architecture": "64,(200,200,200),(50,50)",
-            # Small images and few of them: many short epochs.
+            # Convolutions, for the test set's writers are others than the training set's: of 360 training images held
+            # out with writers of their own these name 99 %, dense layers 98 %.
+            "architecture": "64,(32C3,32C3,P2),(64C3,64C3)",
             "algorithm": "intff",
-            "training": {"epochs": 100, "batch_size": 32},
+            "training": {"epochs": 40, "batch_size": 32},
         },
     ),
     "author": (
