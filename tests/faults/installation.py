@@ -29,7 +29,11 @@ SWEEP_SECONDS = 0.5
 REPUBLISH_SECONDS = 2.0
 
 # Twelve layers whose weights grow by ten a step: their product leaves the range of float32 in the first epoch.
-DIVERGING: dict[str, Any] = {"architecture": f"64,({','.join(['64'] * 12)})", "training": {"learning_rate": 10}}
+DIVERGING: dict[str, Any] = {
+    "architecture": {"units": [[64] * 12], "activation": "relu"},
+    "algorithm": {"label_encoding": "overlay"},
+    "training": {"learning_rate": 10},
+}
 
 
 class Program:

@@ -21,7 +21,7 @@ SpecOf = Callable[..., TrainSpec]
 def digits_spec() -> SpecOf:
     """Makes specs of short runs on the bundled digits."""
 
-    def spec(architecture: str = "64,(12,8),(6)", algorithm: object = "intff", **training: object) -> TrainSpec:
+    def spec(architecture: object = "64,(12,8),(6)", algorithm: object = "intff", **training: object) -> TrainSpec:
         schedule = {"epochs": 2, "batch_size": 64, "jitter": 0, "device": "cpu", **training}
         parts = {"dataset": "digits", "architecture": architecture, "algorithm": algorithm, "training": schedule}
         return read_spec(parts)

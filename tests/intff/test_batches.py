@@ -27,8 +27,10 @@ def _numbered(count: int) -> tuple[Tensor, Tensor]:
     return numbers.to(torch.uint8).reshape(-1, 1, 1, 1), numbers
 
 
-def _next_label(labels: Tensor, generator: Generator) -> Tensor:
+def _next_label(images: Tensor, labels: Tensor, generator: Generator) -> Tensor:
+    """Of the very images that are shown, in their order."""
     del generator
+    assert torch.equal(images.flatten().long(), labels)
     return labels.unsqueeze(1) + 1
 
 
@@ -50,7 +52,7 @@ def test_an_epoch_shows_every_image_once_with_its_own_label_and_negatives(
     labels = torch.cat([batch.labels for batch in batches])
     negatives = torch.cat([batch.negatives for batch in batches])
     assert sorted(labels.tolist()) == list(range(count))
-    assert torch.equal(images, labels.unsqueeze(1) / 255)
+    assert torch.equal(images, labels.view(-1, 1, 1, 1) / 255)
     assert torch.equal(negatives, labels.unsqueeze(1) + 1)
 
 
@@ -90,6 +92,24 @@ def test_a_jitter_may_be_as_large_as_the_picture() -> None:
     assert int(moved.flatten(1).max(dim=1).values.min()) == 0  # some are pushed out of sight
 
 
-def test_bytes_become_flat_floats() -> None:
+def test_bytes_become_floats_of_the_same_shape() -> None:
     floats = as_floats(torch.tensor([[[[0, 51], [255, 102]]]], dtype=torch.uint8))
-    assert floats.tolist() == [pytest.approx([0.0, 0.2, 1.0, 0.4])]
+    assert floats.shape == (1, 1, 2, 2)
+    assert floats.flatten().tolist() == pytest.approx([0.0, 0.2, 1.0, 0.4])
+
+
+def test_negatives_are_made_of_the_shifted_images() -> None:
+    shown: list[Tensor] = []
+
+    def keep(images: Tensor, labels: Tensor, generator: Generator) -> Tensor:
+        del labels, generator
+        shown.append(images)
+        return images
+
+    batches = epoch_batches(
+        PICTURE.expand(20, 1, 3, 3), torch.arange(20), batch_size=6, jitter=1, seed=0, epoch=1, draw_negatives=keep
+    )
+    found = list(batches)
+    assert torch.equal(torch.cat([batch.images for batch in found]), as_floats(shown[0]))
+    assert torch.equal(torch.cat([batch.negatives for batch in found]), shown[0])
+    assert not torch.equal(shown[0], PICTURE.expand(20, 1, 3, 3))

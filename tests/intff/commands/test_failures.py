@@ -97,7 +97,7 @@ def test_a_broken_data_set_file_is_1_and_named(intff: Run, tmp_path: Path, monke
 def test_a_run_that_diverges_is_1_and_writes_nothing(intff: Run, tmp_path: Path) -> None:
     spec = {
         "dataset": "digits",
-        "architecture": "64,(50,50,50,50,50,50,50,50)",
+        "architecture": {"units": [[50] * 8], "activation": "relu"},
         "algorithm": {"goodness": "sum_square", "label_encoding": {"value": 1000}},
         "training": {"epochs": 50, "batch_size": 64, "learning_rate": 10, "schedule": "constant"},
     }
