@@ -34,8 +34,9 @@ def build_network(spec: TrainSpec) -> Network:
     algorithm = spec.algorithm
     if isinstance(algorithm, BP):
         outputs = spec.architecture.shapes[-1][-1]
+        hidden = list(layers)  # drawn before the head, so that every algorithm begins with the same ones
         head = linear(torch.Size(outputs).numel(), classes, generator)
-        return BackpropNetwork(list(layers), head, NORMALIZATIONS.get(algorithm.normalization))
+        return BackpropNetwork(hidden, head, NORMALIZATIONS.get(algorithm.normalization))
     normalization = NORMALIZATIONS[algorithm.normalization]
     units = []
     for unit, shapes in zip(spec.architecture.units, spec.architecture.shapes, strict=True):

@@ -4,9 +4,10 @@ import torch
 from intff.build import build_network, build_objective, choose_device, draw_negatives
 from intff.errors import DeviceUnavailable
 from intff.goodness import sum_square
-from intff.layers import l2_scale
+from intff.labels import Overlay
 from intff.losses import softplus_mean
 from intff.networks import BackpropNetwork, GoodnessNetwork
+from intff.normalization import l2
 from intff.objectives import LocalObjective
 from intff.seeds import seeded
 from intff.spec import read_spec
@@ -25,9 +26,9 @@ def test_a_spec_becomes_units_of_its_widths_and_choices() -> None:
     assert isinstance(network, GoodnessNetwork)
     shapes = [[tuple(layer.weight.shape) for layer in unit.layers] for unit in network.units]
     assert shapes == [[(20, 64), (10, 20)], [(5, 10)]]
-    assert (network.overlay.classes, network.overlay.value) == (10, 3.0)
+    assert network.encoding == Overlay(10, 3.0)
     assert network.goodness is sum_square
-    assert network.units[0].scale is l2_scale
+    assert network.units[0].normalization is l2
     assert network.head is None
     objective = build_objective(spec, network)
     assert isinstance(objective, LocalObjective)
@@ -73,13 +74,28 @@ def test_the_seed_decides_the_weights() -> None:
     [
         ({"kind": "intff", "negatives": {"kind": "wrong_label", "count": 4}}, 4),
         ({"kind": "ff", "negatives": {"kind": "random_label", "count": 2}}, 2),
+        ({"kind": "intff", "negatives": "hard_label"}, 10),
         ("bp", 0),
     ],
 )
 def test_negatives_are_drawn_as_the_spec_says(algorithm: object, columns: int) -> None:
     spec = read_spec({"algorithm": algorithm})
-    drawn = draw_negatives(spec, torch.tensor([1, 2, 3]), seeded(0, "test"))
+    images = torch.zeros((3, 1, 28, 28), dtype=torch.uint8)
+    drawn = draw_negatives(spec, images, torch.tensor([1, 2, 3]), seeded(0, "test"))
     assert drawn.shape == (3, columns)
+
+
+@pytest.mark.parametrize("kind", ["hybrid", "rotated", "noisy_copy", "gaussian_noise"])
+def test_some_negatives_are_images_of_the_same_kind(kind: str) -> None:
+    spec = read_spec({"algorithm": {"negatives": kind}})
+    images = torch.randint(256, (3, 1, 28, 28), generator=seeded(1, "test")).to(torch.uint8)
+    drawn = draw_negatives(spec, images, torch.tensor([1, 2, 3]), seeded(0, "test"))
+    assert (drawn.shape, drawn.dtype) == (images.shape, images.dtype)
+    assert all(not torch.equal(ours, given) for ours, given in zip(drawn, images, strict=True))
+    network = build_network(spec)
+    objective = build_objective(spec, network)
+    assert isinstance(objective, LocalObjective)
+    assert objective.source == "images"
 
 
 def test_a_device_that_is_not_here_is_told() -> None:
