@@ -115,7 +115,9 @@ class LocalObjective:
             positive = positive.squeeze(2)
         else:
             positive, negative = goodness[..., 0], goodness[..., 1:]
-        losses = self.loss(positive, negative, self.theta).mean(dim=0)
+        # Unit by unit: to the last bit, each has the gradient that it would have alone.
+        each = zip(positive.unbind(1), negative.unbind(1), strict=True)
+        losses = torch.stack([self.loss(*of_unit, self.theta).mean() for of_unit in each])
         return losses, positive.detach().mean(dim=0), negative.detach().mean(dim=(0, 2))
 
     def _head_loss(self, images: Tensor, labels: Tensor) -> Tensor:

@@ -156,7 +156,9 @@ def test_a_run_may_be_left_at_any_event(digits_spec: SpecOf, tmp_path: Path) -> 
 
 def test_an_absurd_learning_rate_diverges_by_name(digits_spec: SpecOf) -> None:
     algorithm = {"goodness": "sum_square", "label_encoding": {"value": 1000.0}}
-    spec = digits_spec({"units": [[50] * 8], "activation": "relu"}, algorithm, learning_rate=10.0, schedule="constant", epochs=50)
+    spec = digits_spec(
+        {"units": [[50] * 8], "activation": "relu"}, algorithm, learning_rate=10.0, schedule="constant", epochs=50
+    )
     with pytest.raises(Diverged, match=r"the loss became (nan|inf) in epoch \d+; lower training\.learning_rate"):
         _run(spec)
 

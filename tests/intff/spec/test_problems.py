@@ -67,7 +67,11 @@ NAN = float("nan")
         ({"architecture": {"units": [[10**9 + 1]]}}, "architecture.units.0.0", "less than or equal to 1000000000"),
         ({"architecture": {"units": [[1]] * 1_000_000}}, "architecture.units", "at most 64 items.*not 1000000"),
         ({"architecture": {"units": [[1] * 1_000_000]}}, "architecture.units.0", "at most 64 items.*not 1000000"),
-        ({"architecture": {"units": [["a"]] * 1_000_000}}, "architecture.units.0.0", "a layer looks like 200, 32C3.*got 'a'"),
+        (
+            {"architecture": {"units": [["a"]] * 1_000_000}},
+            "architecture.units.0.0",
+            "a layer looks like 200, 32C3.*got 'a'",
+        ),
         ({"architecture": {"units": [[]] * 1_000_000}}, "architecture.units.0", "at least one is needed"),
         ({"architecture": {"units": [[5]], "input_shape": [1, 8, 8]}}, "architecture", "784 pixels.*takes 64"),
         ({"architecture": {"units": [[5]], "input_shape": []}}, "architecture.input_shape", "at least one"),
