@@ -24,8 +24,8 @@ def test_a_spec_becomes_units_of_its_widths_and_choices() -> None:
     spec = read_spec({"dataset": "digits", "architecture": "64,(20,10),(5)", "algorithm": algorithm})
     network = build_network(spec)
     assert isinstance(network, GoodnessNetwork)
-    shapes = [[tuple(layer.weight.shape) for layer in unit.layers] for unit in network.units]
-    assert shapes == [[(20, 64), (10, 20)], [(5, 10)]]
+    shapes = [[list(layer.state_dict()["weight"].shape) for layer in unit.layers] for unit in network.units]
+    assert shapes == [[[20, 64], [10, 20]], [[5, 10]]]
     assert network.encoding == Overlay(10, 3.0)
     assert network.goodness is sum_square
     assert network.units[0].normalization is l2
@@ -46,8 +46,8 @@ def test_a_softmax_layer_takes_every_units_activations() -> None:
 def test_backpropagation_has_an_output_layer_of_the_classes() -> None:
     network = build_network(read_spec({"dataset": "digits", "architecture": "64,20,5", "algorithm": "bp"}))
     assert isinstance(network, BackpropNetwork)
-    shapes = [tuple(layer.weight.shape) for layer in [*network.layers, network.head]]
-    assert shapes == [(20, 64), (5, 20), (10, 5)]
+    shapes = [list(layer.state_dict()["weight"].shape) for layer in [*network.layers, network.head]]
+    assert shapes == [[20, 64], [5, 20], [10, 5]]
 
 
 def test_all_algorithms_begin_with_the_same_hidden_weights() -> None:

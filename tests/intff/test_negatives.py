@@ -1,7 +1,10 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Generator, Tensor
 
 from intff.negatives import (
     gaussian_images,
@@ -193,7 +196,7 @@ def test_gaussian_images_have_the_images_mean_and_deviation_and_nothing_else_of_
 
 def test_the_generator_alone_decides() -> None:
     labels, images = torch.arange(50) % 10, _pictures(30)
-    draws = [
+    draws: list[Callable[[Generator], Tensor]] = [
         lambda generator: random_labels(labels, 2, generator),
         lambda generator: wrong_labels(labels, 2, 10, generator),
         lambda generator: label_noise(50, 10, generator),

@@ -230,6 +230,15 @@ def _facts(epochs: list[EpochMetrics]) -> list[dict[str, Any]]:
         ("64,(12,8),10", {"kind": "intff", "negatives": "random_label", "goodness": "sum_square"}),
         ("64,12,8", {"kind": "ff", "normalization": "l2"}),
         ("64,12,10", "bp"),
+        ("64,(12C3,P2),(13C2),(14)", "intff"),
+        ("64,(12C2/2,A4),(A3,15C1),10", {"kind": "intff", "unit_weights": "calibrated"}),
+        ("64,12C3,P2,12", {"kind": "ff", "label_encoding": "embedding", "loss": "symba", "normalization": "layer"}),
+        ("64,(12),(11)", {"negatives": {"kind": "hard_label", "count": 2}, "loss": "swish"}),
+        ("64,(12),(11)", {"negatives": "hybrid", "loss": "softplus", "classifier": "softmax"}),
+        ("64,(12),(11)", {"negatives": "rotated", "label_encoding": "overlay"}),
+        ("64,(12),(11)", {"negatives": "noisy_copy", "label_encoding": "embedding"}),
+        ("64,(12),(11)", {"negatives": "gaussian_noise"}),
+        ("64,(12C3,A4),12,10", {"kind": "bp", "normalization": "rms"}),
     ],
 )
 @pytest.mark.parametrize("noise", ["none", "paper_mixture"])
@@ -237,8 +246,10 @@ def test_a_run_resumed_at_any_epochs_end_is_the_run_that_was_never_interrupted(
     architecture: str, algorithm: object, noise: str, digits_spec: SpecOf, tmp_path: Path
 ) -> None:
     """Bit for bit: weights, metrics and the epoch that is kept, with early stopping on."""
-    schedule = {"epochs": 4, "jitter": 1, "learning_rate": 0.03, "early_stopping": {"patience": 2}}
-    given = digits_spec(architecture, algorithm, **schedule).model_dump(mode="json")
+    order = {"unit_order": "one_by_one", "steps_per_unit": 2} if noise == "none" else {}
+    schedule = {"schedule": "hold_then_decay", "warmup": 0.25} if noise == "none" else {}
+    schedule |= {"epochs": 4, "jitter": 1, "learning_rate": 0.03, "early_stopping": {"patience": 2}}
+    given = digits_spec(architecture, algorithm, **order, **schedule).model_dump(mode="json")
     spec = read_spec({**given, "noise": noise})
     whole = Trainer(spec)
     events: list[Event] = []

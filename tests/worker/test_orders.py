@@ -58,5 +58,6 @@ def test_a_paused_job_goes_on_from_its_last_checkpoint(workshop: Workshop) -> No
 
     assert done.attempt == 2
     assert f"first_epoch={paused.checkpoint['epoch'] + 1} " in workshop.log
+    expected = list(range(1, EPOCHS + 1))
     with workshop.sessions() as session:
-        assert [metrics["epoch"] for metrics in list_metrics(session, job.id, owner=NO_OWNER)] == list(range(1, EPOCHS + 1))
+        assert [metrics["epoch"] for metrics in list_metrics(session, job.id, owner=NO_OWNER)] == expected

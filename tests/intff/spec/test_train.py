@@ -6,7 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intff.errors import SpecError
-from intff.spec import BP, FF, Digits, IntFF, Layers, Mnist, Overlay, PaperMixture, RandomLabel, TrainSpec, read_spec
+from intff.spec import (
+    BP,
+    FF,
+    Digits,
+    IntFF,
+    Layers,
+    Mnist,
+    Overlay,
+    PaperMixture,
+    RandomLabel,
+    TrainSpec,
+    WrongLabel,
+    read_spec,
+)
 
 DEFAULTS = {
     "version": 1,
@@ -126,7 +139,7 @@ def test_any_shape_of_as_many_pixels_becomes_the_data_sets() -> None:
 def test_as_many_wrong_labels_as_there_are_may_be_drawn() -> None:
     spec = read_spec({"algorithm": {"negatives": {"kind": "wrong_label", "count": 9}}})
     assert isinstance(spec.algorithm, IntFF)
-    assert spec.algorithm.negatives.count == 9
+    assert spec.algorithm.negatives == WrongLabel(count=9)
 
 
 def _algorithms() -> st.SearchStrategy[dict[str, Any] | str]:
