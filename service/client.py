@@ -130,6 +130,10 @@ class Client:
         """The metrics of every finished epoch."""
         return cast("list[dict[str, Any]]", self._json("GET", f"/v1/jobs/{job_id}/metrics")["data"])
 
+    def plot(self, job_id: str, image: Literal["svg", "png"] = "svg") -> bytes:
+        """A figure of the job so far: losses, goodness and accuracy over its epochs."""
+        return self._answer("GET", f"/v1/jobs/{job_id}/plot.{image}").content
+
     def events(self, job_id: str, *, last_event_id: str | None = None) -> Iterator[Event]:
         """Follow a job to its end; a broken connection is taken up again where it broke.
 
@@ -231,6 +235,9 @@ class Client:
             given["after"] = page["data"][-1]["id"]
 
     def _json(self, method: str, path: str, **request: Any) -> dict[str, Any]:  # noqa: ANN401 -- httpx's own options
+        return cast("dict[str, Any]", self._answer(method, path, **request).json())
+
+    def _answer(self, method: str, path: str, **request: Any) -> httpx.Response:  # noqa: ANN401 -- httpx's own options
         """Send a request, and send it again when the connection fails: every request here may be repeated."""
         for attempt in range(_ATTEMPTS):
             try:
@@ -242,7 +249,7 @@ class Client:
                 time.sleep(_FIRST_WAIT * 2**attempt)
             else:
                 _require_success(response)
-                return cast("dict[str, Any]", response.json())
+                return response
         raise AssertionError
 
     def _stream(self, method: str, path: str, **request: Any) -> AbstractContextManager[httpx.Response]:  # noqa: ANN401

@@ -44,6 +44,8 @@ class Parts:
     image_limits: ImageLimits
     prediction_threads: anyio.CapacityLimiter
     """Of their own, and as many as cores: large predictions must not keep every other route waiting."""
+    drawing_threads: anyio.CapacityLimiter
+    """A single one: figures are drawn one at a time in a process."""
 
 
 @contextmanager
@@ -70,6 +72,7 @@ def open_parts(settings: Settings, metrics: Metrics) -> Iterator[Parts]:
             watcher=Watcher(reading),
             image_limits=ImageLimits(settings.max_images, settings.max_image_pixels),
             prediction_threads=anyio.CapacityLimiter(os.cpu_count() or 1),
+            drawing_threads=anyio.CapacityLimiter(1),
         )
     finally:
         broker.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
+from math import ceil
 from typing import Any
 
 from sqlalchemy import ColumnElement, case, false, func, null, select, text
@@ -148,6 +149,23 @@ def list_metrics(session: Session, job_id: str, *, owner: str | None, after: int
     rows = session.scalars(
         select(EpochMetricsRow.metrics)
         .where(EpochMetricsRow.job_id == job_id, EpochMetricsRow.epoch > after)
+        .order_by(EpochMetricsRow.epoch)
+    )
+    return list(rows)
+
+
+def sample_metrics(session: Session, job_id: str, *, owner: str | None, most: int) -> list[dict[str, Any]]:
+    """Read at most so many of a job's epochs, evenly spaced and counted from the last.
+
+    Raises:
+        NotFound: there is no such job, or it is another owner's.
+    """
+    get_job(session, job_id, owner=owner)
+    last = session.scalar(select(func.max(EpochMetricsRow.epoch)).where(EpochMetricsRow.job_id == job_id)) or 0
+    every = max(1, ceil(last / most))
+    rows = session.scalars(
+        select(EpochMetricsRow.metrics)
+        .where(EpochMetricsRow.job_id == job_id, EpochMetricsRow.epoch % every == last % every)
         .order_by(EpochMetricsRow.epoch)
     )
     return list(rows)

@@ -23,6 +23,7 @@ from store.jobs import (
     request_pause,
     request_resume,
     revisions,
+    sample_metrics,
     submit,
 )
 from store.keys import KnownKeys, create_key, known_keys, list_keys, note_use, revoke_key
@@ -69,6 +70,7 @@ __all__ = [
     "request_resume",
     "revisions",
     "revoke_key",
+    "sample_metrics",
     "set_alias",
     "set_cancelled",
     "set_paused",

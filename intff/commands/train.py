@@ -9,18 +9,21 @@ from typing import Any
 
 import click
 
+from intff.commands.figure_file import FigureFile, image_of
 from intff.commands.output import emit
 from intff.commands.progress_bar import TrainingBar
 from intff.commands.spec_options import spec_data, spec_options
-from intff.progress import EpochEnd, Event, Finished, Result, Started, Step
+from intff.plots import figure3, require_matplotlib
+from intff.progress import EpochEnd, EpochMetrics, Event, Finished, Result, Started, Step
 from intff.spec import Limits, TrainSpec, read_spec, require_within
 
 
 @click.command()
 @spec_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the model's files; must not exist yet.")
+@click.option("--plot", type=FigureFile(), help="Draw the run's losses, goodness and accuracy over its epochs.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON, one object a line.")
-def train(out: Path | None, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 -- see spec_options
+def train(out: Path | None, plot: Path | None, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 -- see spec_options
     """Train a network and report its test accuracy."""
     spec = read_spec(spec_data(**options))
     require_within(spec, Limits())
@@ -30,8 +33,12 @@ def train(out: Path | None, *, as_json: bool, **options: Any) -> None:  # noqa: 
     if out is not None and not _is_writable(out):
         msg = f"{out} cannot be made: no right to write there, or a file stands in the way; choose another --out"
         raise click.BadParameter(msg, param_hint="--out")
+    if plot is not None:
+        require_matplotlib()
     with TrainingBar() as bar:
-        model_folder, result = _run(spec, out, bar, as_json=as_json)
+        model_folder, result, epochs = _run(spec, out, bar, as_json=as_json)
+    if plot is not None:
+        _draw(plot, spec, epochs, result)
     if as_json:
         facts = asdict(result)
         emit(event="finished", model=model_folder, **facts)
@@ -39,6 +46,8 @@ def train(out: Path | None, *, as_json: bool, **options: Any) -> None:  # noqa: 
         click.echo(f"test accuracy {result.test_accuracy:.2%} after {result.train_seconds:.1f} s of training")
         if model_folder is not None:
             click.echo(f"the model is in {model_folder}")
+        if plot is not None:
+            click.echo(f"the figure is in {plot}")
 
 
 def _is_writable(out: Path) -> bool:
@@ -47,19 +56,30 @@ def _is_writable(out: Path) -> bool:
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
-def _run(spec: TrainSpec, out: Path | None, bar: TrainingBar, *, as_json: bool) -> tuple[str | None, Result]:
+def _draw(file: Path, spec: TrainSpec, epochs: list[EpochMetrics], result: Result) -> None:
+    note = f"test accuracy {100 * result.test_accuracy:.2f} %"
+    metrics = [asdict(each) for each in epochs]
+    file.write_bytes(figure3(metrics, spec=spec.model_dump(mode="json"), note=note, image=image_of(file)))
+
+
+def _run(
+    spec: TrainSpec, out: Path | None, bar: TrainingBar, *, as_json: bool
+) -> tuple[str | None, Result, list[EpochMetrics]]:
     from intff.trainer import Trainer  # noqa: PLC0415 -- loads torch; wrong usage should be told at once
 
     trainer = Trainer(spec, show_download=True)
     result: Result | None = None
+    epochs: list[EpochMetrics] = []
     for event in trainer.run():
         _show(event, bar, as_json=as_json)
         if isinstance(event, Finished):
             result = event.result
+        elif isinstance(event, EpochEnd):
+            epochs.append(event.metrics)
     assert result is not None
     if out is not None:
         trainer.export_model(out)
-    return None if out is None else str(out), result
+    return None if out is None else str(out), result, epochs
 
 
 def _show(event: Event, bar: TrainingBar, *, as_json: bool) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from intff.commands.figure_file import FigureFile, image_of
 from intff.commands.spec_options import spec_data, spec_options
 from service.commands.connection import Connection, columns, connected, facts, moment, percent
 
@@ -76,6 +78,25 @@ def watch(connection: Connection, job: str) -> None:
     """Follow a job to its end; stopping the watch does not stop the job."""
     with connection.client() as client:
         _follow(connection, client, job)
+
+
+@jobs.command()
+@click.argument("job")
+@click.option(
+    "--out", type=FigureFile(), help="Where to put the figure; in this folder, named after the job, if absent."
+)
+@connected
+def plot(connection: Connection, job: str, out: Path | None) -> None:
+    """Draw a job's losses, goodness and accuracy over its epochs, whether it has ended or not."""
+    file = out or Path(f"{job}.svg")
+    image = image_of(file)
+    with connection.client() as client:
+        figure = client.plot(job, image)
+    file.write_bytes(figure)
+    if connection.as_json:
+        connection.answer({"job": job, "file": str(file), "bytes": len(figure)})
+    else:
+        click.echo(f"the figure is in {file}", err=True)
 
 
 @jobs.command()

@@ -30,6 +30,8 @@ ROUTES = {
     ("POST", "/v1/jobs/{job_id}/resume"),
     ("GET", "/v1/jobs/{job_id}/metrics"),
     ("GET", "/v1/jobs/{job_id}/events"),
+    ("GET", "/v1/jobs/{job_id}/plot.svg"),
+    ("GET", "/v1/jobs/{job_id}/plot.png"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{model}"),
     ("PUT", "/v1/aliases/{alias}"),
@@ -58,7 +60,7 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
 
 @pytest.mark.usefixtures("database_url")
 def test_importing_the_application_needs_no_torch_and_opens_nothing(tmp_path: Path) -> None:
-    program = "import service.app, sys; print(sorted({'torch', 'onnx', 'sklearn'} & set(sys.modules)))"
+    program = "import service.app, sys; print(sorted({'torch', 'onnx', 'sklearn', 'matplotlib'} & set(sys.modules)))"
     environment = {
         **os.environ,
         "INTFF_HOME": str(tmp_path / "home"),

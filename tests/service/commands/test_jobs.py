@@ -128,6 +128,31 @@ def test_watch_ends_with_the_job_and_its_code(
     assert (last["object"], last["id"], last["status"]) == ("job", ended[status], status)
 
 
+def test_plot_writes_the_figure_in_the_format_of_its_name(
+    intff: Callable[..., Result], ended: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = ended["succeeded"]
+    result = intff("plot", job)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", f"the figure is in {job}.svg\n")
+    assert b"succeeded, test accuracy 50.00 %" in (tmp_path / f"{job}.svg").read_bytes()
+    (told,) = objects(intff("plot", job, "--out", "new.PNG", "--json"))
+    figure = (tmp_path / "new.PNG").read_bytes()
+    assert figure.startswith(b"\x89PNG")
+    assert told == {"job": job, "file": "new.PNG", "bytes": len(figure)}
+
+
+@pytest.mark.parametrize("out", ["figure.pdf", "figure", "nowhere/figure.svg", "folder.svg"])
+def test_a_figure_that_cannot_be_written_is_wrong_usage(
+    intff: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.svg").mkdir()
+    result = intff("plot", "job_nowhere", "--out", out)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert out in result.stderr
+
+
 def test_moves_are_told_and_impossible_ones_fail(intff: Callable[..., Result], ended: dict[str, str]) -> None:
     job = intff("submit", *SMALL).stdout.strip()
     for move, status in (("pause", "paused"), ("resume", "queued"), ("cancel", "cancelled")):
@@ -140,7 +165,7 @@ def test_moves_are_told_and_impossible_ones_fail(intff: Callable[..., Result], e
 
 
 def test_a_job_that_is_not_there_is_a_failure_with_a_sentence(intff: Callable[..., Result]) -> None:
-    for command in ("show", "watch", "cancel"):
+    for command in ("show", "watch", "plot", "cancel"):
         result = intff(command, "job_nowhere")
         assert result.exit_code == 1
         assert "job_nowhere" in result.stderr

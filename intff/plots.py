@@ -1,0 +1,373 @@
+"""Figures of training runs as SVG or PNG: the paper's Figure 3, and curves with bands; no torch, no files, no state."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from io import BytesIO
+from math import ceil, prod
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intff.errors import MissingExtra
+from intff.notation import write
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Image = Literal["svg", "png"]
+Floats = NDArray[np.float64]
+Metrics = Mapping[str, Any]
+"""One finished epoch, with the fields of `intff.progress.EpochMetrics`."""
+
+MOST_POINTS = 500
+"""Epochs that are drawn of a run; a panel is some 600 dots wide in print, and shows no more."""
+
+NO_EPOCH = "no epoch has finished"
+
+_PANEL, _HEIGHT, _LINE = 2.4, 2.3, 0.16  # inches: three panels are as wide as a page's text
+_DOTS_PER_INCH = 200
+_TITLE_SIZE = 8  # points, as are the sizes below
+_SCALE = "viridis"
+_GREY = "#555555"
+_DASHES = (0, (3, 1.5))  # the length of a dash and of a gap, in widths of the line
+_ONE_ROW = 6  # entries of a legend
+_LARGEST = 1e30  # of what is drawn; matplotlib's own sums overflow far above it
+_FEW = 25  # points that are each marked: a line of one point would not be seen
+_LONGEST_LINE = 400  # characters that are measured; far more than fit
+_LONGEST_UNIT = 22  # characters of a unit's layers in the legend
+
+# Okabe and Ito's colours, which the colour-blind tell apart, without the yellow that paper swallows.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_ALGORITHMS = {"intff": "IntFF", "ff": "FF", "bp": "BP"}
+
+# DejaVu comes with matplotlib and has most alphabets, so that a figure looks the same everywhere.
+_FONT = "DejaVu Sans"
+_STYLE: dict[str, Any] = {
+    "font.family": _FONT,
+    "font.size": 7.5,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "legend.handlelength": 1.8,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 2.5,
+    "figure.constrained_layout.w_pad": 0.08,
+    "text.parse_math": False,  # a job may be called $x$
+    "svg.fonttype": "path",  # the same letters where DejaVu is not installed
+    "svg.hashsalt": "intff",  # names inside an SVG are random otherwise
+}
+
+_lock = Lock()  # matplotlib's settings are the process's
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a figure, with a band around it where `low` and `high` are given."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    """As long as `x`; for example a confidence interval over seeds."""
+
+
+def require_matplotlib() -> None:
+    """Tell, before a long run, whether its figure can be drawn.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        msg = "figures need matplotlib; install it with: pip install 'intff[train]' (or 'intff[service]')"
+        raise MissingExtra(msg)
+
+
+def figure3(
+    metrics: Sequence[Metrics],
+    *,
+    spec: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    note: str | None = None,
+    image: Image = "svg",
+) -> bytes:
+    """Draw a run as the paper's Figure 3 does, with the units' goodness and the accuracy beside the losses.
+
+    Equal arguments give equal bytes, in any thread. A run of many epochs is thinned to `MOST_POINTS`.
+
+    Args:
+        metrics: the finished epochs in order; none gives a figure that says so.
+        spec: the run's whole spec as JSON, for the title, the units' names and theta.
+        name: what people call the run.
+        note: what else is to be said below the title, such as how far the run is.
+        image: the format.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    drawn = _thinned(metrics)
+    epochs = np.array([each["epoch"] for each in drawn], dtype=float)
+    losses, positive, negative = (
+        _numbers([each[f"unit_{part}"] for each in drawn])  # [epochs, units]
+        for part in ("losses", "goodness_positive", "goodness_negative")
+    )
+    accuracy = _numbers([[each["validation_accuracy"]] for each in drawn])
+    theta = _theta(spec["algorithm"]) if spec else None
+    is_local = positive.size > 0
+    width = _PANEL * (3 if is_local or not drawn else 2)
+    with _figure(width, [name or "", _about(spec) if spec else "", note or ""]) as (figure, save):
+        if not drawn:
+            figure.text(0.5, 0.45, NO_EPOCH, ha="center", va="center", fontsize=9, color=_GREY)
+            return save(image)
+        panels = figure.subplots(1, 3 if is_local else 2)
+        loss_panel, accuracy_panel = panels[0], panels[-1]
+        colours = _colours(losses.shape[1])
+        _lines(loss_panel, epochs, losses, colours if is_local else ["black"])
+        shown = losses[np.isfinite(losses)]
+        if shown.size and shown.min() >= 0 < shown.max():
+            loss_panel.set_ylim(0, 1.05 * shown.max())
+        loss_panel.set_title("Local loss of each hidden unit" if is_local else "Cross-entropy of the network")
+        loss_panel.set_ylabel("local loss" if is_local else "loss")
+        if is_local:
+            _lines(panels[1], epochs, positive, colours)
+            _lines(panels[1], epochs, negative, colours, dashed=True)
+            panels[1].set_title("Goodness of each hidden unit")
+            panels[1].set_ylabel("goodness")
+            if theta is not None:
+                panels[1].axhline(theta, color=_GREY, linestyle=":", label=f"θ = {theta:g}")
+            _legend(figure, panels, _unit_names(spec, losses.shape[1]), colours)
+        _lines(accuracy_panel, epochs, 100 * accuracy, ["black"])
+        accuracy_panel.set_title("Accuracy on the validation split")
+        accuracy_panel.set_ylabel("accuracy (%)")
+        for panel in panels:
+            _count_epochs(panel, epochs)
+        return save(image)
+
+
+def accuracy_against_noise(curves: Sequence[Curve], *, title: str = "", image: Image = "svg") -> bytes:
+    """Draw test accuracy against the share of corrupted training data, a curve for each algorithm.
+
+    Args:
+        curves: `x` is the share that is corrupted and `y` the accuracy, both 0 to 1.
+        title: above the figure.
+        image: the format.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    with _figure(1.5 * _PANEL, [title]) as (figure, save):
+        panel = figure.subplots()
+        _draw_curves(panel, curves, scale=100, marked=True)
+        panel.set_xlabel("corrupted training images (%)")
+        panel.set_ylabel("test accuracy (%)")
+        return save(image)
+
+
+def loss_curves(
+    curves: Sequence[Curve], *, title: str = "", quantity: str = "local loss", image: Image = "svg"
+) -> bytes:
+    """Draw losses over epochs, a curve for each hidden unit or run.
+
+    Args:
+        curves: `x` is the epoch, from 1, and `y` the loss.
+        title: above the figure.
+        quantity: what the vertical axis shows.
+        image: the format.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    with _figure(1.5 * _PANEL, [title]) as (figure, save):
+        panel = figure.subplots()
+        _draw_curves(panel, curves, scale=1, marked=False)
+        panel.set_ylabel(quantity)
+        _count_epochs(panel, [epoch for curve in curves for epoch in curve.x])
+        return save(image)
+
+
+@contextmanager
+def _figure(width: float, titles: Sequence[str]) -> Iterator[tuple[Figure, Callable[[Image], bytes]]]:
+    """An empty figure below its titles, and what turns it into bytes; one at a time in a process."""
+    require_matplotlib()
+    import matplotlib as mpl  # noqa: PLC0415 -- half a second and 40 MB, for those who draw
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    with _lock, mpl.rc_context():
+        mpl.rcdefaults()  # not what this machine's user prefers
+        mpl.rcParams.update(_STYLE)  # type: ignore[arg-type]  # its stubs list every setting's name
+        lines = [_fitted(line, 72 * width - 10) for line in titles if line]
+        figure = Figure(figsize=(width, _HEIGHT + _LINE * len(lines)), layout="constrained")
+        figure.suptitle("\n".join(lines), fontsize=_TITLE_SIZE, linespacing=1.35)
+
+        def save(image: Image) -> bytes:
+            file = BytesIO()
+            # Neither the hour nor the version of the program: the same run gives the same bytes.
+            about = {"Title": "; ".join(lines), "Date": None, "Creator": None} if image == "svg" else {"Software": None}
+            figure.savefig(file, format=image, dpi=_DOTS_PER_INCH, metadata=about)
+            return file.getvalue()
+
+        yield figure, save
+
+
+def _thinned(metrics: Sequence[Metrics]) -> list[Metrics]:
+    """Every epoch, or every n-th, counted from the last."""
+    every = max(1, ceil(len(metrics) / MOST_POINTS))
+    return list(metrics[(len(metrics) - 1) % every :: every])
+
+
+def _numbers(rows: Sequence[Sequence[float | None]]) -> Floats:
+    """Numbers to draw; what is none of them, or too large for any axis, becomes a gap."""
+    values = np.array(rows, dtype=float)
+    values[~(np.abs(values) < _LARGEST)] = np.nan
+    return values
+
+
+def _about(spec: Mapping[str, Any]) -> str:
+    """The run in the paper's words: `IntFF (784,(200,200,200),(50,50)) on mnist, noise: paper_mixture`."""
+    kind, noise = spec["algorithm"]["kind"], spec["noise"]["kind"]
+    size = prod(spec["architecture"]["input_shape"])
+    layers = ",".join([str(size), *_unit_layers(spec)])
+    with_noise = "" if noise == "none" else f", noise: {noise}"
+    return f"{_ALGORITHMS.get(kind, kind)} ({layers}) on {spec['dataset']['kind']}{with_noise}"
+
+
+def _theta(algorithm: Mapping[str, Any]) -> float | None:
+    """The threshold, under a loss that has one."""
+    theta: float | None = algorithm["theta"] if str(algorithm.get("loss", "")).startswith("softplus") else None
+    return theta
+
+
+def _unit_layers(spec: Mapping[str, Any]) -> list[str]:
+    """Each unit's layers in the paper's notation; without hidden units of several layers there is nothing to group."""
+    units = spec["architecture"]["units"]
+    if spec["algorithm"]["kind"] == "intff":
+        return [_layers(unit) for unit in units]
+    return [_layers([layer])[1:-1] for unit in units for layer in unit]
+
+
+def _layers(unit: Sequence[Any]) -> str:
+    return write(1, [unit]).partition(",")[2]
+
+
+def _unit_names(spec: Mapping[str, Any] | None, count: int) -> list[str]:
+    """The units by number, with their layers where these are known and short."""
+    layers = _unit_layers(spec) if spec else []
+    if len(layers) != count or max(map(len, layers)) > _LONGEST_UNIT:
+        return [f"unit {number}" for number in range(1, count + 1)]
+    return [f"unit {number}: {each}" for number, each in enumerate(layers, start=1)]
+
+
+def _colours(count: int) -> list[Any]:
+    """A colour for each unit: all different for a few, a scale from first to last for many."""
+    if count <= len(_COLOURS):
+        return list(_COLOURS[:count])
+    from matplotlib import colormaps  # noqa: PLC0415 -- see _figure
+
+    return list(colormaps[_SCALE](np.linspace(0, 0.92, count)))
+
+
+def _lines(panel: Axes, epochs: Floats, values: Floats, colours: Sequence[Any], *, dashed: bool = False) -> None:
+    """One line for each column of `values`, [epochs, lines]."""
+    marker = "o" if len(epochs) <= _FEW else None
+    for column, colour in zip(values.T, colours, strict=True):
+        filling = "white" if dashed else colour
+        style = _DASHES if dashed else "-"
+        panel.plot(epochs, column, color=colour, linestyle=style, marker=marker, markerfacecolor=filling)
+
+
+def _legend(figure: Figure, panels: Sequence[Axes], names: Sequence[str], colours: Sequence[Any]) -> None:
+    """Below the panels, what each line is; the colours of many units are a scale beside them."""
+    from matplotlib.lines import Line2D  # noqa: PLC0415 -- see _figure
+
+    units = [Line2D([], [], color=colour, label=name) for colour, name in zip(colours, names, strict=True)]
+    lines = [
+        Line2D([], [], color=_GREY, label="positive data"),
+        Line2D([], [], color=_GREY, label="negative data", linestyle=_DASHES),
+        *(line for line in panels[1].lines if str(line.get_label()).startswith("θ")),
+    ]
+    few = len(names) <= len(_COLOURS)
+    handles = [*units, *lines] if few else lines
+    # Two rows when one is not enough; a legend is filled column by column.
+    columns = len(handles) if len(handles) <= _ONE_ROW else ceil(len(handles) / 2)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.5)
+    if not few:
+        _scale(figure, panels, colours)
+
+
+def _scale(figure: Figure, panels: Sequence[Axes], colours: Sequence[Any]) -> None:
+    from matplotlib.cm import ScalarMappable  # noqa: PLC0415 -- see _figure
+    from matplotlib.colors import BoundaryNorm, ListedColormap  # noqa: PLC0415
+
+    count = len(colours)
+    norm = BoundaryNorm(np.arange(count + 1) + 0.5, count)
+    shown = ScalarMappable(norm, ListedColormap(list(colours)))
+    bar = figure.colorbar(shown, ax=list(panels), label="hidden unit", fraction=0.03, pad=0.01)
+    bar.set_ticks(np.unique(np.linspace(1, count, 8).round()).tolist())
+    bar.minorticks_off()
+
+
+def _count_epochs(panel: Axes, epochs: Sequence[float] | Floats) -> None:
+    """An axis of whole epochs."""
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 -- see _figure
+
+    panel.set_xlabel("epoch")
+    first, last = min(epochs, default=1), max(epochs, default=1)
+    margin = (last - first) / 25 or 1
+    panel.set_xlim(first - margin, last + margin)
+    most = 8 if last < 1000 else 4  # noqa: PLR2004 -- longer numbers need more room
+    panel.xaxis.set_major_locator(MaxNLocator(nbins=most, steps=[1, 2, 5, 10], integer=True))
+
+
+def _draw_curves(panel: Axes, curves: Sequence[Curve], *, scale: float, marked: bool) -> None:
+    for number, curve in enumerate(curves):
+        colour = _COLOURS[number % len(_COLOURS)]
+        marker = _MARKERS[number % len(_MARKERS)] if marked or len(curve.x) == 1 else None
+        x, y, low, high = (scale * _numbers([part])[0] for part in (curve.x, curve.y, curve.low, curve.high))
+        panel.plot(x, y, color=colour, marker=marker, markersize=3.5, label=curve.name)
+        if low.size and high.size:
+            panel.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+    if len(curves) > 0:
+        panel.legend(loc="best")
+
+
+def _fitted(text: str, points: float) -> str:
+    """The text in one line of at most this width, without what the font cannot show."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font  # noqa: PLC0415 -- see _figure
+    from matplotlib.textpath import text_to_path  # noqa: PLC0415
+
+    font = FontProperties(family=_FONT, size=_TITLE_SIZE)
+    known = get_font(findfont(font)).get_charmap()
+    words = " ".join(text.split())[:_LONGEST_LINE]
+    line = "".join(letter if ord(letter) in known else "\N{REPLACEMENT CHARACTER}" for letter in words)
+
+    def is_short(shown: str) -> bool:
+        width, _, _ = text_to_path.get_text_width_height_descent(shown, font, ismath=False)
+        return bool(width <= points)
+
+    if is_short(line):
+        return line
+    kept = bisect_left(range(len(line)), x=True, key=lambda length: not is_short(line[:length] + "…"))
+    return line[: kept - 1].rstrip() + "…"
