@@ -1,9 +1,12 @@
 from collections.abc import Callable
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Generator, Tensor
 from torch import Generator, Tensor
 
 from intff.negatives import (
@@ -110,7 +113,7 @@ def test_label_noise_is_gumbels() -> None:
     assert noise.var().item() == pytest.approx(1.644934, abs=5 * 1.644934 * (4.4 / 40_000) ** 0.5)
 
 
-def _pictures(images: int, side: int = 8, channels: int = 1) -> torch.Tensor:
+def _pictures(images: int, side: int = 8, channels: int = 1) -> Tensor:
     """No two of them share a pixel's value."""
     numbers = torch.arange(images).view(-1, 1, 1, 1) * 7 + 1
     return numbers.repeat(1, channels, side, side).to(torch.uint8)
