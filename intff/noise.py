@@ -1,57 +1,58 @@
-"""How training images are corrupted: three kinds of damage, and the paper's mixture of them."""
+"""How training images are corrupted: three kinds of damage, wrong labels, and mixtures of them."""
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from intff.spec.noise import AnyNoise
+
 Bytes = NDArray[np.uint8]
 
 PURPOSE = zlib.crc32(b"training noise")  # beside the spec's seed, it seeds a generator that nothing else shares
-PAPER_SIGMA = 0.1  # of the 0..1 scale, in the published experiments
+_AT_ONCE = 1000  # images that are floats at the same time; the numbers drawn do not depend on it
 
 
 def corrupt(
-    images: Bytes,
-    labels: Bytes,
-    kind: Literal["none", "paper_mixture"],
-    rng: np.random.Generator,
-    classes: int,
+    images: Bytes, labels: Bytes, noise: AnyNoise, rng: np.random.Generator, classes: int
 ) -> tuple[Bytes, Bytes]:
     """Corrupt a training set (paper section 5.1 and Figure 4, the numbers from the published experiments).
 
-    `paper_mixture` has four equal shares. Of the given images a third, drawn at random, gets
-    Gaussian noise, another third loses a random number of bottom rows, and the last stays as it
-    is; to them it adds as many images of nothing but noise, with random labels, as a third.
-    What three does not divide stays clean.
+    Images are drawn at random for each corruption, and none suffers two. Pure noise is added to
+    the given images, as in the paper; all else is done to them, and what is not drawn stays clean.
 
     Args:
         images: [N, C, H, W]; left unchanged.
-        labels: [N].
-        kind: `none` gives back the very arrays that came in.
+        labels: [N]; left unchanged.
+        noise: the spec's part; when it corrupts nothing, the very arrays that came in come back.
         rng: draws everything.
-        classes: random labels are below it.
+        classes: labels are below it.
 
     Returns:
-        Images and labels, [N + N // 3, ...] for the mixture. The given ones keep their order and
-        the pure noise comes last: nothing is shuffled here, since training shuffles every epoch.
+        Images and labels, [N + pure noise, ...]. The given ones keep their order and the pure
+        noise comes last: nothing is shuffled here, since training shuffles every epoch.
     """
-    if kind == "none":
+    mixture = noise.as_mixture()
+    counts = mixture.counts(len(images))
+    if not any(counts):
         return images, labels
-    share = len(images) // 3
+    # The order of what follows is fixed: the paper's mixture stays the same, bit for bit, for the same seed.
     drawn = rng.permutation(len(images))
-    noisy, cut = drawn[:share], drawn[share : 2 * share]
-    noise, noise_labels = pure_noise(images, share, rng, classes)
-    corrupted = np.concatenate([images, noise])  # [N + share, C, H, W]
-    corrupted[noisy] = gaussian(images[noisy], rng)
-    corrupted[cut] = missing_rows(images[cut], rng)
-    return corrupted, np.concatenate([labels, noise_labels])
+    noisy, cut, flipped, _ = np.split(drawn, np.cumsum([counts.gaussian, counts.missing_rows, counts.label_noise]))
+    added, added_labels = pure_noise(images, counts.pure_noise, rng, classes, mixture.pure_noise_sigma)
+    corrupted = np.concatenate([images, added])  # [N + pure noise, C, H, W]
+    corrupted[noisy] = gaussian(images[noisy], rng, mixture.gaussian_sigma)
+    corrupted[cut] = missing_rows(images[cut], rng, mixture.max_rows)
+    corrupted_labels = np.concatenate([labels, added_labels])
+    corrupted_labels[flipped] = wrong_labels(labels[flipped], rng, classes, mixture.flips)
+    return corrupted, corrupted_labels
 
 
-def gaussian(images: Bytes, rng: np.random.Generator, sigma: float = PAPER_SIGMA) -> Bytes:
+def gaussian(images: Bytes, rng: np.random.Generator, sigma: float) -> Bytes:
     """Add Gaussian noise to every pixel, and clip to what a byte holds.
 
     Args:
@@ -59,25 +60,28 @@ def gaussian(images: Bytes, rng: np.random.Generator, sigma: float = PAPER_SIGMA
         rng: draws the noise.
         sigma: standard deviation, where 1 is the span from black to white.
     """
-    return _as_bytes(images + _normal(images.shape, rng, sigma))
+    noisy = np.empty_like(images)
+    for part in _parts(len(images)):
+        noisy[part] = _as_bytes(images[part] + _normal(images[part].shape, rng, sigma))
+    return noisy
 
 
-def missing_rows(images: Bytes, rng: np.random.Generator) -> Bytes:
-    """Set the bottom rows of each image to zero: from one row to all but one, each as likely.
+def missing_rows(images: Bytes, rng: np.random.Generator, most: int | None = None) -> Bytes:
+    """Set the bottom rows of each image to zero: from one row to the most, each as likely.
 
     Args:
         images: [N, C, H, W].
         rng: draws how many rows each image loses.
+        most: at most all rows but one, which is also what None means.
     """
     height = images.shape[2]
-    lost = rng.integers(1, height, size=len(images)) if height > 1 else np.zeros(len(images), np.int64)
+    most = height - 1 if most is None else most
+    lost = rng.integers(1, most + 1, size=len(images)) if most > 0 else np.zeros(len(images), np.int64)
     kept = np.arange(height) < (height - lost)[:, np.newaxis]  # [N, H]
     return np.where(kept[:, np.newaxis, :, np.newaxis], images, np.uint8(0))
 
 
-def pure_noise(
-    images: Bytes, count: int, rng: np.random.Generator, classes: int, sigma: float = PAPER_SIGMA
-) -> tuple[Bytes, Bytes]:
+def pure_noise(images: Bytes, count: int, rng: np.random.Generator, classes: int, sigma: float) -> tuple[Bytes, Bytes]:
     """Make images of Gaussian noise around the mean pixel of others, with labels drawn at random.
 
     Args:
@@ -88,8 +92,29 @@ def pure_noise(
         sigma: standard deviation, where 1 is the span from black to white.
     """
     mean = np.float32(images.mean()) if images.size else np.float32(0)
-    noise = _as_bytes(mean + _normal((count, *images.shape[1:]), rng, sigma))
+    noise = np.empty((count, *images.shape[1:]), np.uint8)
+    for part in _parts(count):
+        noise[part] = _as_bytes(mean + _normal(noise[part].shape, rng, sigma))
     return noise, rng.integers(classes, size=count, dtype=np.uint8)
+
+
+def wrong_labels(labels: Bytes, rng: np.random.Generator, classes: int, flips: Literal["uniform", "pair"]) -> Bytes:
+    """Give every label a wrong one in its place.
+
+    Args:
+        labels: [N].
+        rng: draws the new labels, where there is a choice.
+        classes: labels are below it.
+        flips: `uniform` takes any wrong label, each as likely; `pair` takes the next one, and 0 after the last.
+    """
+    steps = rng.integers(1, classes, size=len(labels)) if flips == "uniform" else 1
+    return ((labels + steps) % classes).astype(np.uint8)
+
+
+def _parts(count: int) -> Iterator[slice]:
+    """Slices that cover so many images, a few at once, to keep what is held as floats small."""
+    for start in range(0, count, _AT_ONCE):
+        yield slice(start, start + _AT_ONCE)
 
 
 def _normal(shape: tuple[int, ...], rng: np.random.Generator, sigma: float) -> NDArray[np.float32]:

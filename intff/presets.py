@@ -42,7 +42,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "author": (
         "the author's own experiments: full batches, unit after unit, 50 steps each; hours on a CPU",
         {
-            "architecture": {"units": [[200, 200, 200], [50, 50]], "activation": "relu"},
+            "architecture": {"units": "784,(200,200,200),(50,50)", "activation": "relu"},
             "algorithm": {
                 "kind": "intff",
                 "label_encoding": {"kind": "overlay", "value": 1.0},
@@ -76,14 +76,14 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "table1_intff_small_overlay": (
         "Table 1, row 1, with the label in the image as in the paper",
         {
-            "architecture": {"units": [[100, 50], [30, 10]], "activation": "relu"},
+            "architecture": {"units": "784,(100,50),(30,10)", "activation": "relu"},
             "algorithm": _LABEL_IN_THE_IMAGE,
         },
     ),
     "table1_intff_large_overlay": (
         "Table 1, row 4, with the label in the image as in the paper",
         {
-            "architecture": {"units": [[200, 200, 200], [50, 50]], "activation": "relu"},
+            "architecture": {"units": "784,(200,200,200),(50,50)", "activation": "relu"},
             "algorithm": _LABEL_IN_THE_IMAGE,
         },
     ),
@@ -100,7 +100,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "table2_intff_overlay": (
         "Table 2, row 1, with the label in the image as in the paper",
         {
-            "architecture": {"units": [[100, 100], [100, 100]], "activation": "relu"},
+            "architecture": {"units": "784,(100,100),(100,100)", "activation": "relu"},
             "algorithm": _LABEL_IN_THE_IMAGE,
             **_NOISY,
         },
@@ -147,7 +147,7 @@ def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = dict(under)
     for key, value in over.items():
         beneath = merged.get(key)
-        below, above = _part(beneath), _part(value)
+        below, above = _part(key, beneath), _part(key, value)
         if isinstance(beneath, str) and isinstance(value, str):
             merged[key] = value  # a name on a name, of a part or of a plain choice
         elif below is None or above is None or above.get("kind", below.get("kind")) != below.get("kind"):
@@ -157,8 +157,10 @@ def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _part(value: Any) -> dict[str, Any] | None:  # noqa: ANN401 -- not validated yet
-    """A part in its long form; None for what is no part: a number, a list, an architecture's notation."""
+def _part(key: str, value: Any) -> dict[str, Any] | None:  # noqa: ANN401 -- not validated yet
+    """A part in its long form; None for what is no part: a number or a list."""
     if isinstance(value, str) and value.isidentifier():
         return {"kind": value}
+    if isinstance(value, str) and key == "architecture":
+        return {"kind": "layers", "units": value}
     return value if isinstance(value, dict) else None

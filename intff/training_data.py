@@ -40,9 +40,7 @@ def load(
     dataset = datasets.load(spec.dataset, data_dir=data_dir, progress=show_download)
     split = datasets.split(dataset, spec.dataset, spec.training.seed)
     rng = np.random.default_rng([spec.training.seed, noise.PURPOSE])
-    images, labels = noise.corrupt(
-        split.train_images, split.train_labels, spec.noise.kind, rng, classes=len(dataset.labels)
-    )
+    images, labels = noise.corrupt(split.train_images, split.train_labels, spec.noise, rng, classes=len(dataset.labels))
 
     def tensor(array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device)

@@ -25,24 +25,36 @@ def spec_options(command: F) -> F:
         click.option("--architecture", help="For example '784,(200,200,200),(50,50)'."),
         click.option("--algorithm", help="intff, ff or bp."),
         click.option("--dataset", help="mnist, fashion_mnist, kmnist or digits."),
-        click.option("--noise", help="none or paper_mixture."),
+        click.option("--noise", help="none, paper_mixture, gaussian, missing_rows, pure_noise, ..."),
         click.option("--epochs", type=int),
         click.option("--batch-size", type=int),
         click.option("--learning-rate", type=float),
         click.option("--jitter", type=int, help="Largest random shift of a training image, in pixels."),
         click.option("--seed", type=int),
         click.option("--device", help="auto, cpu or cuda."),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="FIELD=VALUE",
+            help="Any field of the spec, by its dotted path: --set algorithm.loss=symba --set noise.share=0.5",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
     return command
 
 
-def spec_data(spec_file: IO[bytes] | None, preset: str | None, **given: Any) -> dict[str, Any]:  # noqa: ANN401
-    """The spec that the options describe, not yet validated; each option overrides the file.
+def spec_data(
+    spec_file: IO[bytes] | None,
+    preset: str | None,
+    settings: tuple[str, ...],
+    **given: Any,  # noqa: ANN401 -- the other options
+) -> dict[str, Any]:
+    """The spec that the options describe, not yet validated; each option overrides the file, and --set them all.
 
     Raises:
-        SpecError: the file is not a JSON object.
+        SpecError: the file is not a JSON object, or a setting names no field.
     """
     data: dict[str, Any] = {}
     if spec_file is not None:
@@ -60,4 +72,23 @@ def spec_data(spec_file: IO[bytes] | None, preset: str | None, **given: Any) -> 
         over["training"] = training
     if preset is not None:
         over["preset"] = preset
-    return merge(data, over)
+    data = merge(data, over)
+    for setting in settings:
+        data = merge(data, _setting(setting))
+    return data
+
+
+def _setting(text: str) -> dict[str, Any]:
+    """`algorithm.theta=2` as nested parts; a value that is not JSON is a name."""
+    path, equals, written = text.partition("=")
+    if not equals or not all(step.isidentifier() for step in path.split(".")):
+        msg = f"--set takes FIELD=VALUE, as in algorithm.loss=symba; got {text!r}"
+        raise SpecError(msg)
+    try:
+        value = json.loads(written)
+    except (ValueError, RecursionError):
+        value = written
+    for step in reversed(path.split(".")):
+        value = {step: value}
+    nested: dict[str, Any] = value
+    return nested

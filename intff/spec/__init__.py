@@ -19,7 +19,16 @@ from intff.spec.architecture import Layers
 from intff.spec.dataset import Digits, FashionMnist, Kmnist, Mnist
 from intff.spec.layers import Attention, Conv, MaxPool
 from intff.spec.limits import Limits, Size, require_within, size_of
-from intff.spec.noise import NoNoise, PaperMixture
+from intff.spec.noise import (
+    Gaussian,
+    LabelNoise,
+    MissingRows,
+    Mixture,
+    NoNoise,
+    PaperMixture,
+    Proportions,
+    PureNoise,
+)
 from intff.spec.problems import Problem, problem, read_spec
 from intff.spec.train import TrainSpec
 from intff.spec.training import EarlyStopping, Training
@@ -33,21 +42,27 @@ __all__ = [
     "EarlyStopping",
     "Embedding",
     "FashionMnist",
+    "Gaussian",
     "GaussianNoise",
     "Groups",
     "HardLabel",
     "Hybrid",
     "IntFF",
     "Kmnist",
+    "LabelNoise",
     "Layers",
     "Limits",
     "MaxPool",
+    "MissingRows",
+    "Mixture",
     "Mnist",
     "NoNoise",
     "NoisyCopy",
     "Overlay",
     "PaperMixture",
     "Problem",
+    "Proportions",
+    "PureNoise",
     "RandomLabel",
     "Rotated",
     "Size",

@@ -36,7 +36,8 @@ class Layers(SpecPart):
     ) = None
     """Channels, height and width of one image; null takes the data set's."""
     units: Annotated[tuple[Unit, ...], Field(max_length=64, fail_fast=True, json_schema_extra=_AT_LEAST_ONE), _Filled]
-    """Each hidden unit's layers; a bare number is a dense layer of so many neurons."""
+    """Each hidden unit's layers; a bare number is a dense layer of so many neurons. Or all of it in the paper's
+    notation, as in `784,(200,200,200),(50,50)`."""
     activation: Literal["relu", "leaky_relu", "gelu", "silu", "tanh"] = "silu"
     """Applied after every dense and convolutional layer; the paper has relu."""
 

@@ -52,7 +52,9 @@ def size_of(spec: TrainSpec) -> Size:
         rows = _rows(spec.algorithm, batch, classes)
     # Each layer's output is kept before and after the activation, and has a gradient.
     activations *= 3 * rows
-    images = 2 * spec.dataset.train_images * spec.architecture.input_size
+    given = spec.dataset.train_images
+    # An epoch has a shuffled copy of the images, and of negative ones where they are images, all of them bytes.
+    images = 2 * (given + spec.noise.as_mixture().counts(given).pure_noise) * spec.architecture.input_size
     return Size(learned, _BYTES * (_COPIES * learned + activations + images))
 
 

@@ -17,7 +17,7 @@ from intff.spec.architecture import Architecture, Layers
 from intff.spec.base import SpecPart
 from intff.spec.dataset import Dataset, Digits, FashionMnist, Kmnist, Mnist
 from intff.spec.layers import Conv, Layer, MaxPool
-from intff.spec.noise import Noise, NoNoise
+from intff.spec.noise import Noise, NoNoise, require_rows_within
 from intff.spec.shapes import unit_shapes
 from intff.spec.training import Training
 
@@ -64,7 +64,11 @@ class TrainSpec(SpecPart):
             return data
         data = expand_preset(data)
         written = data.get("architecture")
-        return _with_label_defaults(_with_notation(data, written) if isinstance(written, str) else data)
+        if isinstance(written, str):
+            data = _with_notation({**data, "architecture": {}}, written)
+        elif isinstance(written, dict) and isinstance(written.get("units"), str):
+            data = _with_notation(data, written["units"])
+        return _with_label_defaults(data)
 
     @model_validator(mode="after")
     def _check_parts_against_each_other(self) -> Self:
@@ -84,6 +88,7 @@ class TrainSpec(SpecPart):
             )
             field = "dataset.train_size" if self.dataset.train_size else "dataset.validation_size"
             raise SpecError(msg, field=field)
+        require_rows_within(self.noise, shape[1])
         training = self.training
         if training.steps_per_unit > 1 and training.unit_order != "one_by_one":
             msg = (
@@ -193,7 +198,8 @@ def _with_notation(data: dict[str, Any], written: str) -> dict[str, Any]:
             raise SpecError(msg, field="architecture")
         if kind == "intff":
             data = {**data, "algorithm": _with_softmax(algorithm, written)}
-    return {**data, "architecture": {"kind": "layers", "input_shape": [read.input_size], "units": units}}
+    architecture = {**data["architecture"], "input_shape": [read.input_size], "units": units}
+    return {**data, "architecture": architecture}
 
 
 def _with_softmax(algorithm: Any, written: str) -> dict[str, Any]:  # noqa: ANN401 -- not validated yet

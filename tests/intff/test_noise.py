@@ -1,7 +1,22 @@
+import hashlib
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from intff.noise import corrupt, gaussian, missing_rows, pure_noise
+from intff.noise import corrupt, gaussian, missing_rows, pure_noise, wrong_labels
+from intff.spec import (
+    Gaussian,
+    LabelNoise,
+    MissingRows,
+    Mixture,
+    NoNoise,
+    PaperMixture,
+    Proportions,
+    PureNoise,
+    read_spec,
+)
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -14,14 +29,14 @@ def grey(count: int, value: int = 128) -> np.ndarray:
 
 def test_without_noise_the_arrays_come_back_untouched() -> None:
     images, labels = grey(3), np.array([1, 2, 3], np.uint8)
-    same_images, same_labels = corrupt(images, labels, "none", rng(), 10)
+    same_images, same_labels = corrupt(images, labels, NoNoise(), rng(), 10)
     assert same_images is images
     assert same_labels is labels
 
 
 def test_the_mixture_has_four_equal_shares() -> None:
     images, labels = grey(300), np.full(300, 7, np.uint8)
-    mixed, mixed_labels = corrupt(images, labels, "paper_mixture", rng(), 10)
+    mixed, mixed_labels = corrupt(images, labels, PaperMixture(), rng(), 10)
     assert mixed.shape == (400, 1, 28, 28)
     assert mixed.dtype == np.uint8
     given = mixed[:300, 0]
@@ -36,33 +51,33 @@ def test_the_mixture_has_four_equal_shares() -> None:
 
 def test_the_given_images_are_left_unchanged() -> None:
     images = grey(9)
-    corrupt(images, np.zeros(9, np.uint8), "paper_mixture", rng(), 10)
+    corrupt(images, np.zeros(9, np.uint8), PaperMixture(), rng(), 10)
     assert (images == 128).all()
 
 
 def test_what_three_does_not_divide_stays_clean() -> None:
-    mixed, labels = corrupt(grey(5), np.zeros(5, np.uint8), "paper_mixture", rng(), 10)
+    mixed, labels = corrupt(grey(5), np.zeros(5, np.uint8), PaperMixture(), rng(), 10)
     assert len(mixed) == len(labels) == 6
     assert (mixed[:5] == 128).all(axis=(1, 2, 3)).sum() == 3
 
 
 def test_the_same_seed_gives_the_same_corruption() -> None:
     labels = np.zeros(30, np.uint8)
-    one, other = (corrupt(grey(30), labels, "paper_mixture", rng(4), 10) for _ in range(2))
+    one, other = (corrupt(grey(30), labels, PaperMixture(), rng(4), 10) for _ in range(2))
     assert (one[0] == other[0]).all()
     assert (one[1] == other[1]).all()
 
 
 def test_gaussian_noise_has_the_sigma_asked_for() -> None:
-    noise = gaussian(grey(200), rng()).astype(float) - 128
+    noise = gaussian(grey(200), rng(), 0.1).astype(float) - 128
     assert noise.mean() == pytest.approx(0, abs=0.3)
     assert noise.std() == pytest.approx(25.5, abs=0.2)  # a tenth of 255
 
 
 def test_gaussian_noise_stays_within_a_byte() -> None:
-    assert gaussian(grey(10, 255), rng()).max() == 255
-    assert gaussian(grey(10, 255), rng()).min() > 100  # nothing wraps around
-    assert gaussian(grey(10, 0), rng()).max() < 155
+    assert gaussian(grey(10, 255), rng(), 0.1).max() == 255
+    assert gaussian(grey(10, 255), rng(), 0.1).min() > 100  # nothing wraps around
+    assert gaussian(grey(10, 0), rng(), 0.1).max() < 155
 
 
 def test_one_to_all_but_one_bottom_rows_are_missing() -> None:
@@ -80,9 +95,105 @@ def test_an_image_of_one_row_loses_none() -> None:
 
 
 def test_pure_noise_lies_around_the_mean_pixel() -> None:
-    noise, labels = pure_noise(np.concatenate([grey(1, 100), grey(1, 140)]), 100, rng(), 4)
+    noise, labels = pure_noise(np.concatenate([grey(1, 100), grey(1, 140)]), 100, rng(), 4, 0.1)
     assert noise.shape == (100, 1, 28, 28)
     assert noise.mean() == pytest.approx(120, abs=0.3)
     assert noise.std() == pytest.approx(25.5, abs=0.2)
     assert set(labels) == {0, 1, 2, 3}
     assert labels.dtype == np.uint8
+
+
+def test_fewer_rows_may_be_missing() -> None:
+    lost = (missing_rows(grey(2000), rng(), 4)[:, 0, :, 0] == 0).sum(axis=1)
+    assert set(lost) == {1, 2, 3, 4}
+
+
+def test_the_papers_mixture_is_what_it_always_was() -> None:
+    """The hash is of the first version's output, before there were other kinds of noise."""
+    images = (np.arange(61 * 784) * 37 % 251).astype(np.uint8).reshape(61, 1, 28, 28)
+    labels = (np.arange(61) % 10).astype(np.uint8)
+    for noise in (PaperMixture(), Mixture()):
+        mixed, mixed_labels = corrupt(images, labels, noise, np.random.default_rng([3, 1]), 10)
+        digest = hashlib.sha256(mixed.tobytes() + mixed_labels.tobytes()).hexdigest()
+        assert digest == "6d6d59750468bc6fff0888ef173dfa46bc0e2983e9877a90ef5ff3bde46283a1"
+
+
+def test_uniform_flips_are_never_true_and_every_wrong_label_as_likely() -> None:
+    """9,000 labels have 9 wrong ones each: 1,000 times every one, give or take 5 standard deviations of 30."""
+    flipped = wrong_labels(np.full(9000, 4, np.uint8), rng(), 10, "uniform")
+    counts = np.bincount(flipped, minlength=10)
+    assert counts[4] == 0
+    assert all(abs(counts[label] - 1000) < 150 for label in range(10) if label != 4)
+
+
+def test_pair_flips_go_to_the_next_label() -> None:
+    assert wrong_labels(np.array([0, 4, 9], np.uint8), rng(), 10, "pair").tolist() == [1, 5, 0]
+
+
+@pytest.mark.parametrize(
+    ("noise", "counts"),
+    [
+        (NoNoise(), (0, 0, 0, 0)),
+        (PaperMixture(), (300, 300, 300, 0)),  # of 900 given and 300 added, a quarter each
+        (Gaussian(share=0.5), (450, 0, 0, 0)),
+        (MissingRows(share=1), (0, 900, 0, 0)),
+        (PureNoise(share=0.5), (0, 0, 900, 0)),  # as many again
+        (PureNoise(share=0.9), (0, 0, 8100, 0)),
+        (LabelNoise(share=0.29), (0, 0, 0, 261)),
+        (Mixture(share=0.4, proportions=Proportions(gaussian=3, label_noise=1)), (270, 0, 0, 90)),
+        (Mixture(share=0.9), (385, 385, 385, 0)),  # 900 given are 0.7 of 1285.7, of which 0.3 are 385.7
+    ],
+)
+def test_shares_are_of_all_images_that_are_trained_on(noise: Mixture, counts: tuple[int, ...]) -> None:
+    assert tuple(noise.as_mixture().counts(900)) == counts
+    images, labels = grey(900), np.full(900, 7, np.uint8)
+    mixed, mixed_labels = corrupt(images, labels, noise, rng(), 10)
+    assert len(mixed) == len(mixed_labels) == 900 + counts[2]
+    given = mixed[:900, 0]
+    cut = (given[:, -1] == 0).all(axis=1)
+    noisy = ~cut & (given != 128).any(axis=(1, 2))
+    assert (noisy.sum(), cut.sum()) == counts[:2]
+    assert (mixed_labels[:900] != 7).sum() == counts[3]
+
+
+@given(
+    st.floats(0, 0.9),
+    st.lists(st.floats(0, 10), min_size=4, max_size=4).filter(lambda weights: sum(weights) > 0.1),
+    st.integers(0, 3000),
+)
+def test_no_mixture_takes_more_images_than_there_are(share: float, weights: list[float], images: int) -> None:
+    names = ("gaussian", "missing_rows", "pure_noise", "label_noise")
+    mixture = Mixture(share=share, proportions=Proportions(**dict(zip(names, weights, strict=True))))
+    counts = mixture.counts(images)
+    assert min(counts) >= 0
+    assert counts.gaussian + counts.missing_rows + counts.label_noise <= images
+    whole = images + counts.pure_noise
+    assert sum(counts) == pytest.approx(share * whole, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("noise", "says"),
+    [
+        ({"kind": "gaussian", "share": 1.5}, r"noise.share: .*less than or equal to 1, got 1.5"),
+        ({"kind": "gaussian", "sigma": float("nan")}, "noise.sigma: .*finite number, got nan"),
+        ({"kind": "pure_noise", "share": 0.95}, "noise.share: .*less than or equal to 0.9, got 0.95"),
+        ({"kind": "mixture", "proportions": {"gaussian": -1}}, "noise.proportions.gaussian: .*got -1"),
+        ({"kind": "mixture", "proportions": {"gaussian": 0}}, "noise.proportions: at least one of gaussian"),
+        ({"kind": "mixture", "share": 1.0, "proportions": {"pure_noise": 1}}, "noise.share: 0.9 of the images"),
+        ({"kind": "missing_rows", "max_rows": 28}, "noise.max_rows: .*at most 27 can be lost, got 28"),
+        ({"kind": "label_noise", "flips": "some"}, "noise.flips: .*'uniform' or 'pair', got 'some'"),
+        ({"kind": "paper_mixture", "sigma": 0.2}, "noise.sigma: not permitted, got 0.2; .*mixture"),
+        ("loud", "noise: .*'label_noise'.*got {'kind': 'loud'}"),
+    ],
+)
+def test_bad_noise_is_refused_by_name(noise: object, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        read_spec({"noise": noise})
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "missing_rows", "pure_noise", "label_noise", "mixture"])
+def test_a_bare_name_has_the_papers_strength_and_comes_back_whole(kind: str) -> None:
+    spec = read_spec({"noise": kind})
+    assert read_spec(spec.model_dump(mode="json")) == spec
+    counts = spec.noise.as_mixture().counts(900)
+    assert sum(counts) == pytest.approx((900 + counts.pure_noise) * (0.75 if kind == "mixture" else 0.25))

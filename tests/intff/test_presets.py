@@ -63,8 +63,16 @@ def test_expanding_takes_the_name_away_and_leaves_the_input_alone() -> None:
         ({"p": "a"}, {"p": "a"}, {"p": "a"}),
         ({"p": {"kind": "a", "choice": "c"}}, {"p": {"choice": "c"}}, {"p": {"kind": "a", "choice": "c"}}),
         ({"p": "a"}, {"p": {"x": 1}}, {"p": {"kind": "a", "x": 1}}),
-        ({"architecture": "784,(10)"}, {"architecture": {"units": [[5]]}}, {"architecture": {"units": [[5]]}}),
-        ({"architecture": {"kind": "layers", "units": [[5]]}}, {"architecture": "784,10"}, {"architecture": "784,10"}),
+        (
+            {"architecture": "784,(10)"},
+            {"architecture": {"units": [[5]]}},
+            {"architecture": {"kind": "layers", "units": [[5]]}},
+        ),
+        (
+            {"architecture": {"kind": "layers", "units": [[5]], "activation": "relu"}},
+            {"architecture": "784,10"},
+            {"architecture": {"kind": "layers", "units": "784,10", "activation": "relu"}},
+        ),
     ],
 )
 def test_a_part_of_the_same_kind_is_merged_and_of_another_replaced(

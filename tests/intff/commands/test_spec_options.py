@@ -6,15 +6,18 @@ import pytest
 
 from intff.commands.spec_options import spec_data
 from intff.errors import SpecError
+from intff.spec import read_spec
 
 PARTS = ["dataset", "noise", "architecture", "algorithm"]
 TRAINING = ["epochs", "batch_size", "learning_rate", "jitter", "seed", "device"]
 NONE: dict[str, Any] = dict.fromkeys([*PARTS, *TRAINING])
 
 
-def _data(spec: object = None, preset: str | None = None, **given: Any) -> dict[str, Any]:
+def _data(
+    spec: object = None, preset: str | None = None, settings: tuple[str, ...] = (), **given: Any
+) -> dict[str, Any]:
     file = None if spec is None else BytesIO(json.dumps(spec).encode())
-    return spec_data(file, preset, **{**NONE, **given})
+    return spec_data(file, preset, settings, **{**NONE, **given})
 
 
 def test_no_options_are_an_empty_spec() -> None:
@@ -44,4 +47,26 @@ def test_the_file_must_hold_an_object() -> None:
     file = BytesIO(b"[]")
     file.name = "spec.json"
     with pytest.raises(SpecError, match=r"spec\.json must hold a JSON object, a training spec; got list"):
-        spec_data(file, None, **NONE)
+        spec_data(file, None, (), **NONE)
+
+
+def test_any_field_can_be_set_by_its_path() -> None:
+    settings = ("algorithm.loss=symba", "algorithm.theta=2", "noise.share=0.5", "training.early_stopping.patience=3")
+    assert _data(algorithm="ff", noise="gaussian", settings=settings) == {
+        "algorithm": {"kind": "ff", "loss": "symba", "theta": 2},
+        "noise": {"kind": "gaussian", "share": 0.5},
+        "training": {"early_stopping": {"patience": 3}},
+    }
+
+
+def test_a_setting_beside_a_notation_keeps_it() -> None:
+    data = _data(architecture="784,(20),(10)", settings=("architecture.activation=relu",))
+    assert data == {"architecture": {"kind": "layers", "units": "784,(20),(10)", "activation": "relu"}}
+    spec = read_spec(data)
+    assert (spec.architecture.units, spec.architecture.activation) == (((20,), (10,)), "relu")
+
+
+@pytest.mark.parametrize("setting", ["algorithm.loss", "=3", "a b=3", "algorithm..loss=3"])
+def test_a_setting_without_a_path_is_refused(setting: str) -> None:
+    with pytest.raises(SpecError, match="--set takes FIELD=VALUE"):
+        _data(settings=(setting,))
