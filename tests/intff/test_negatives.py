@@ -1,12 +1,9 @@
 from collections.abc import Callable
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Generator, Tensor
 from torch import Generator, Tensor
 
 from intff.negatives import (
