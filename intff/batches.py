@@ -1,8 +1,9 @@
-"""One epoch's training data: shuffled, shifted, with its negative labels, cut into batches."""
+"""One epoch's training data: shuffled, shifted, with its negatives, cut into batches."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -23,62 +24,111 @@ class Batch(NamedTuple):
     """What they are made of, [batch, ...]; see `LocalObjective`"""
 
 
-def epoch_batches(
-    images: Tensor,
-    labels: Tensor,
-    *,
-    batch_size: int,
-    jitter: int,
-    seed: int,
-    epoch: int,
-    draw_negatives: Callable[[Tensor, Tensor, Generator], Tensor],
-) -> Iterator[Batch]:
-    """Everything random about an epoch is drawn here, before its first step.
+class Movable:
+    """Images with black margins, so that each may be cut out a little beside its place.
 
     Args:
         images: bytes, [images, channels, height, width], on the training device.
-        labels: class numbers, [images], on the training device.
-        batch_size: the last batch may be smaller.
-        jitter: the largest shift of an image, in pixels.
+        jitter: the largest shift in each direction, in pixels; 0 leaves every image in its place.
+    """
+
+    def __init__(self, images: Tensor, jitter: int) -> None:
+        self.jitter = jitter
+        self._shape = images.shape[1:]
+        if jitter:  # and a black image at the end, for a cut is a run of bytes that may reach beyond its own image
+            images = pad(images, (*(jitter,) * 4, 0, 0, 0, 1))
+        self._wide = images.shape[1:]
+        self._size = self._wide.numel()
+        self._bytes = images.flatten()
+
+    def starts(self, order: Tensor, generator: Generator) -> Tensor:
+        """Where cuts begin: of images in this order, each moved by its own random number of pixels.
+
+        Args:
+            order: which image stands where, [n], on the CPU.
+            generator: draws the shifts.
+
+        Returns:
+            [n], on the CPU.
+        """
+        if self.jitter == 0:
+            return order * self._size
+        span = 2 * self.jitter + 1
+        shifts = torch.randint(span * span, (len(order),), generator=generator)
+        return order * self._size + shifts // span * self._wide[-1] + shifts % span
+
+    def cut(self, starts: Tensor) -> Tensor:
+        """Images whose bytes begin there, [...] to bytes, [..., channels, height, width]."""
+        runs = self._bytes.as_strided((len(self._bytes) - self._size + 1, self._size), (1, 1))
+        _, height, width = self._shape
+        cuts = runs.index_select(0, starts.flatten()).view(*starts.shape, *self._wide)
+        return cuts[..., :height, :width]
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """An epoch's images in its order; each is made when it is asked for, for whoever needs only some at a time."""
+
+    images: Movable
+    starts: Tensor
+
+    def __getitem__(self, part: slice) -> Tensor:
+        return self.images.cut(self.starts[part])
+
+
+class Epoch(NamedTuple):
+    """Everything random about an epoch."""
+
+    images: Shuffled
+    labels: Tensor
+    """[images]"""
+    negatives: Tensor
+    """What they are made of, [images, ...]; see `LocalObjective`"""
+
+
+def draw_epoch(
+    images: Movable,
+    labels: Tensor,
+    *,
+    seed: int,
+    epoch: int,
+    draw_negatives: Callable[[Shuffled, Tensor, Generator], Tensor],
+    first: int = 0,
+) -> Epoch:
+    """Draw an epoch.
+
+    Args:
+        images: to learn from.
+        labels: their class numbers, [images], on the training device.
         seed: the spec's.
         epoch: from 1.
         draw_negatives: gives what negatives are made of, for shuffled images, and shuffled labels on the CPU.
+        first: the number among `images` of the one that the first label belongs to.
     """
     generator = seeded(seed, "epoch", epoch)
     order = torch.randperm(len(labels), generator=generator)
-    shuffled = labels[order.to(labels.device)]
-    gathered = shift(images, order, jitter, generator)
-    negatives = draw_negatives(gathered, shuffled.cpu(), generator).to(labels.device)
-    for start in range(0, len(order), batch_size):
-        part = slice(start, start + batch_size)
-        yield Batch(as_floats(gathered[part]), shuffled[part], negatives[part])
+    shuffled = Shuffled(images, images.starts(order + first, generator).to(labels.device))
+    true = labels[order.to(labels.device)]
+    return Epoch(shuffled, true, draw_negatives(shuffled, true.cpu(), generator).to(labels.device))
 
 
-def shift(images: Tensor, order: Tensor, jitter: int, generator: Generator) -> Tensor:
-    """Images in a new order, each moved by its own random number of pixels; what comes in is black.
+def epoch_batches(
+    images: Movable,
+    labels: Tensor,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    draw_negatives: Callable[[Shuffled, Tensor, Generator], Tensor],
+) -> Iterator[Batch]:
+    """Everything random about an epoch is drawn before its first step; see `draw_epoch`.
 
-    Args:
-        images: [images, channels, height, width].
-        order: which image stands where, [n].
-        jitter: the largest shift in each direction; 0 only reorders.
-        generator: draws the shifts.
-
-    Returns:
-        [n, channels, height, width], of the images' type and device.
+    The last batch may be smaller than `batch_size`.
     """
-    where = order.to(images.device)
-    if jitter == 0:
-        return images[where]
-    height, width = images.shape[-2:]
-    span = 2 * jitter + 1
-    shifts = torch.randint(span * span, (len(order),), generator=generator)
-    padded = pad(images, (jitter,) * 4)
-    moved = torch.empty((len(order), *images.shape[1:]), dtype=images.dtype, device=images.device)
-    for number in range(span * span):
-        down, right = divmod(number, span)
-        chosen = (shifts == number).nonzero().squeeze(1).to(images.device)
-        moved[chosen] = padded[where[chosen], :, down : down + height, right : right + width]
-    return moved
+    drawn = draw_epoch(images, labels, seed=seed, epoch=epoch, draw_negatives=draw_negatives)
+    for start in range(0, len(labels), batch_size):
+        part = slice(start, start + batch_size)
+        yield Batch(as_floats(drawn.images[part]), drawn.labels[part], drawn.negatives[part])
 
 
 def as_floats(images: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from intff import negatives
+from intff.batches import Shuffled
 from intff.errors import DeviceUnavailable
 from intff.goodness import GOODNESS
 from intff.labels import Embedding, Groups, LabelEncoding, Overlay
@@ -78,7 +79,7 @@ def build_schedule(spec: TrainSpec) -> Schedule:
 
 
 def draw_negatives(  # noqa: PLR0911 -- one for each kind
-    spec: TrainSpec, images: Tensor, labels: Tensor, generator: Generator
+    spec: TrainSpec, images: Tensor | Shuffled, labels: Tensor, generator: Generator
 ) -> Tensor:
     """What one epoch's negatives are made of; see `LocalObjective`.
 
@@ -98,18 +99,20 @@ def draw_negatives(  # noqa: PLR0911 -- one for each kind
     match source.kind:
         case "random_label":
             return negatives.random_labels(labels, source.count, generator)
+        case "wrong_label" if source.count == classes - 1:
+            return negatives.all_wrong_labels(labels, classes)
         case "wrong_label":
             return negatives.wrong_labels(labels, source.count, classes, generator)
         case "hard_label":
             return negatives.label_noise(len(labels), classes, generator)
         case "hybrid":
-            return negatives.hybrids(images, generator)
+            return negatives.hybrids(images[:], generator)
         case "rotated":
-            return negatives.rotated(images, generator)
+            return negatives.rotated(images[:], generator)
         case "noisy_copy":
-            return negatives.noisy_copies(images, source.sigma, generator)
+            return negatives.noisy_copies(images[:], source.sigma, generator)
         case "gaussian_noise":
-            return negatives.gaussian_images(images, generator)
+            return negatives.gaussian_images(images[:], generator)
 
 
 def choose_device(name: str) -> torch.device:

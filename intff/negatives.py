@@ -42,6 +42,11 @@ def wrong_labels(labels: Tensor, count: int, classes: int, generator: Generator)
     return (labels.unsqueeze(1) + steps) % classes
 
 
+def all_wrong_labels(labels: Tensor, classes: int) -> Tensor:
+    """Every wrong label of each image, [images, classes - 1]: nothing is drawn."""
+    return (labels.unsqueeze(1) + torch.arange(1, classes)) % classes
+
+
 def label_noise(images: int, classes: int, generator: Generator) -> Tensor:
     """Gumbel noise by which `hardest_labels` draws, [images, classes]."""
     return torch.empty((images, classes)).exponential_(generator=generator).log_().neg_()

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from intff.batches import Batch, as_floats, epoch_batches, shift
+from intff.batches import Batch, Movable, Shuffled, as_floats, epoch_batches
 from intff.seeds import seeded
 
 PICTURE = torch.tensor([[1, 2, 3], [4, 5, 6], [7, 8, 9]], dtype=torch.uint8)
@@ -27,19 +27,24 @@ def _numbered(count: int) -> tuple[Tensor, Tensor]:
     return numbers.to(torch.uint8).reshape(-1, 1, 1, 1), numbers
 
 
-def _next_label(images: Tensor, labels: Tensor, generator: Generator) -> Tensor:
+def _next_label(images: Shuffled, labels: Tensor, generator: Generator) -> Tensor:
     """Of the very images that are shown, in their order."""
     del generator
-    assert torch.equal(images.flatten().long(), labels)
+    assert torch.equal(images[:].flatten().long(), labels)
     return labels.unsqueeze(1) + 1
 
 
 def _epoch(count: int, *, batch_size: int = 7, seed: int = 0, epoch: int = 1) -> list[Batch]:
     images, labels = _numbered(count)
-    batches = epoch_batches(
-        images, labels, batch_size=batch_size, jitter=0, seed=seed, epoch=epoch, draw_negatives=_next_label
+    movable = Movable(images, jitter=0)
+    return list(
+        epoch_batches(movable, labels, batch_size=batch_size, seed=seed, epoch=epoch, draw_negatives=_next_label)
     )
-    return list(batches)
+
+
+def shift(images: Tensor, order: Tensor, jitter: int) -> Tensor:
+    movable = Movable(images, jitter)
+    return movable.cut(movable.starts(order, seeded(0, "test")))
 
 
 @given(st.integers(1, 200), st.integers(1, 60), st.integers(0, 2**63 - 1))
@@ -66,7 +71,7 @@ def test_an_epochs_order_is_its_own_and_can_be_repeated() -> None:
 
 
 def test_a_shifted_picture_is_one_of_nine() -> None:
-    moved = shift(PICTURE[None, None], torch.zeros(900, dtype=torch.int64), 1, seeded(0, "test"))
+    moved = shift(PICTURE[None, None], torch.zeros(900, dtype=torch.int64), 1)
     assert moved.shape == (900, 1, 3, 3)
     assert moved.dtype == torch.uint8
     found = [picture[0].tolist() for picture in moved]
@@ -77,18 +82,18 @@ def test_a_shifted_picture_is_one_of_nine() -> None:
 
 def test_no_jitter_only_reorders() -> None:
     images = torch.stack([PICTURE, PICTURE + 10])[:, None]
-    moved = shift(images, torch.tensor([1, 0, 1]), 0, seeded(0, "test"))
+    moved = shift(images, torch.tensor([1, 0, 1]), 0)
     assert moved[:, 0, 0, 0].tolist() == [11, 1, 11]
 
 
 def test_every_channel_moves_alike() -> None:
     images = torch.stack([PICTURE, PICTURE]).unsqueeze(0)  # [1, 2, 3, 3]
-    moved = shift(images, torch.zeros(50, dtype=torch.int64), 2, seeded(0, "test"))
+    moved = shift(images, torch.zeros(50, dtype=torch.int64), 2)
     assert torch.equal(moved[:, 0], moved[:, 1])
 
 
 def test_a_jitter_may_be_as_large_as_the_picture() -> None:
-    moved = shift(PICTURE[None, None], torch.zeros(500, dtype=torch.int64), 3, seeded(0, "test"))
+    moved = shift(PICTURE[None, None], torch.zeros(500, dtype=torch.int64), 3)
     assert int(moved.flatten(1).max(dim=1).values.min()) == 0  # some are pushed out of sight
 
 
@@ -101,13 +106,18 @@ def test_bytes_become_floats_of_the_same_shape() -> None:
 def test_negatives_are_made_of_the_shifted_images() -> None:
     shown: list[Tensor] = []
 
-    def keep(images: Tensor, labels: Tensor, generator: Generator) -> Tensor:
+    def keep(images: Shuffled, labels: Tensor, generator: Generator) -> Tensor:
         del labels, generator
-        shown.append(images)
-        return images
+        shown.append(images[:])
+        return shown[0]
 
     batches = epoch_batches(
-        PICTURE.expand(20, 1, 3, 3), torch.arange(20), batch_size=6, jitter=1, seed=0, epoch=1, draw_negatives=keep
+        Movable(PICTURE.expand(20, 1, 3, 3), jitter=1),
+        torch.arange(20),
+        batch_size=6,
+        seed=0,
+        epoch=1,
+        draw_negatives=keep,
     )
     found = list(batches)
     assert torch.equal(torch.cat([batch.images for batch in found]), as_floats(shown[0]))

@@ -183,7 +183,7 @@ def test_an_interrupted_save_leaves_nothing_and_may_be_repeated(
                 trainer.save_checkpoint(tmp_path / "saved" / "one")
         assert list((tmp_path / "saved").iterdir()) == []
     trainer.save_checkpoint(tmp_path / "saved" / "one")
-    assert Trainer(spec, resume_from=tmp_path / "saved" / "one")._history.epoch == 0
+    assert Trainer(spec, resume_from=tmp_path / "saved" / "one")._run.history.epoch == 0
 
 
 def test_a_checkpoint_is_never_written_over_another(folder: Path, spec: TrainSpec) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 
 from intff.negatives import (
+    all_wrong_labels,
     gaussian_images,
     hardest_labels,
     hybrids,
@@ -36,6 +37,10 @@ def test_wrong_labels_are_never_true_and_never_twice_the_same(data: st.DataObjec
 def test_all_wrong_labels_are_every_label_but_the_true_one() -> None:
     drawn = wrong_labels(torch.tensor([0, 2]), 3, 4, seeded(0, "test"))
     assert [sorted(row) for row in drawn.tolist()] == [[1, 2, 3], [0, 1, 3]]
+
+
+def test_all_wrong_labels_are_all_but_the_true_one() -> None:
+    assert all_wrong_labels(torch.tensor([0, 2]), classes=4).tolist() == [[1, 2, 3], [3, 0, 1]]
 
 
 def test_wrong_labels_are_uniform_in_every_column() -> None:

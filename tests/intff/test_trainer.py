@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from intff import Trainer, TrainSpec
-from intff import trainer as trainer_module
+from intff import Trainer, TrainSpec, runs
 from intff.checkpoint import History
 from intff.errors import Diverged, OutOfMemory
 from intff.inference import accuracy
@@ -94,11 +93,11 @@ def test_the_test_set_is_touched_once_and_at_the_end(digits_spec: SpecOf, monkey
     seen: list[Event] = []
 
     def spy(network: Network, images: Tensor, labels: Tensor) -> float:
-        is_test = images.data_ptr() == trainer._data.test_images.data_ptr()
+        is_test = images.data_ptr() == trainer._run.data.test_images.data_ptr()
         measured.append((len(labels), is_test))
         return accuracy(network, images, labels)
 
-    monkeypatch.setattr(trainer_module, "accuracy", spy)
+    monkeypatch.setattr(runs, "accuracy", spy)
     seen.extend(trainer.run())
     epochs = len(_metrics(seen))
     assert measured == [(137, False)] * epochs + [(360, True)]
@@ -107,8 +106,8 @@ def test_the_test_set_is_touched_once_and_at_the_end(digits_spec: SpecOf, monkey
 
 def test_the_test_sets_contents_change_nothing_that_is_learnt(digits_spec: SpecOf) -> None:
     trainer = Trainer(digits_spec(epochs=3, early_stopping={"patience": 1}))
-    trainer._data.test_images.zero_()
-    trainer._data.test_labels.zero_()
+    trainer._run.data.test_images.zero_()
+    trainer._run.data.test_labels.zero_()
     list(trainer.run())
     untouched, _ = _run(digits_spec(epochs=3, early_stopping={"patience": 1}))
     assert fingerprint(trainer.network) == fingerprint(untouched.network)
@@ -151,7 +150,7 @@ def test_a_run_may_be_left_at_any_event(digits_spec: SpecOf, tmp_path: Path) -> 
             break
     run.close()  # type: ignore[attr-defined]  # a generator, as it promises
     trainer.save_checkpoint(tmp_path / "left")
-    assert Trainer(trainer.spec, resume_from=tmp_path / "left")._history.epoch == 1
+    assert Trainer(trainer.spec, resume_from=tmp_path / "left")._run.history.epoch == 1
 
 
 def test_an_absurd_learning_rate_diverges_by_name(digits_spec: SpecOf) -> None:

@@ -1,0 +1,158 @@
+"""One training run apart from its steps: its data and its network, what it remembers, and what it reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import isfinite
+
+import torch
+
+from intff.build import build_schedule
+from intff.calibration import fitted_unit_weights
+from intff.checkpoint import History
+from intff.errors import Diverged, OutOfMemory
+from intff.inference import accuracy, score
+from intff.networks import GoodnessNetwork, Network
+from intff.objectives import StepLosses
+from intff.progress import EpochEnd, EpochMetrics, Finished, Result, Started, Step
+from intff.spec import BP, TrainSpec
+from intff.training_data import TrainingData
+
+REPORT_SECONDS = 0.2  # a progress bar moves smoothly, and a cancelled run stops at once
+
+
+@dataclass
+class Run:
+    """A run, whoever takes its steps."""
+
+    spec: TrainSpec
+    data: TrainingData
+    network: Network
+    history: History = field(default_factory=History)
+
+    @property
+    def images(self) -> int:
+        """How many there are to learn from."""
+        return len(self.data.train_labels)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there are no epochs left, or its rule of early stopping ended it."""
+        rule, history = self.spec.training.early_stopping, self.history
+        stopped = rule is not None and history.epoch - history.best_epoch >= rule.patience
+        return stopped or history.epoch >= self.spec.training.epochs
+
+    def learning_rate(self, epoch: int, seen: int = 0) -> float:
+        """Of the step that follows on so many images of an epoch."""
+        training = self.spec.training
+        return training.learning_rate * build_schedule(self.spec)((epoch - 1 + seen / self.images) / training.epochs)
+
+    def started(self) -> Started:
+        """What to report first."""
+        return Started(
+            device=str(self.data.train_labels.device),
+            epochs=self.spec.training.epochs,
+            first_epoch=self.history.epoch + 1,
+            train_images=self.images,
+            parameters=self._parameters(),
+            dataset_source=self.data.source,
+        )
+
+    def step(self, epoch: int, seen: int, seconds: float) -> Step:
+        """What to report after some images and seconds of an epoch."""
+        epochs = self.spec.training.epochs
+        done = (epoch - 1 + seen / self.images) / epochs
+        return Step(epoch, epochs, done, seen / seconds, self._eta(epoch - 1, seen, seconds))
+
+    def end_epoch(self, epoch: int, seconds: float, sums: StepLosses) -> EpochEnd:
+        """Validate, and take note of an epoch.
+
+        Args:
+            epoch: from 1.
+            seconds: wall time of its steps.
+            sums: of the steps' losses, each times its batch's images.
+
+        Raises:
+            Diverged: the loss became NaN or infinite.
+        """
+        images, history, rate = self.images, self.history, self.spec.training.learning_rate
+        loss = float(sums.total) / images
+        if not isfinite(loss):
+            msg = f"the loss became {loss} in epoch {epoch}; lower training.learning_rate, which is {rate}"
+            raise Diverged(msg)
+        metrics = EpochMetrics(
+            epoch=epoch,
+            seconds=seconds,
+            loss=loss,
+            unit_losses=(sums.units / images).tolist(),
+            unit_goodness_positive=(sums.positive / images).tolist(),
+            unit_goodness_negative=(sums.negative / images).tolist(),
+            validation_accuracy=self._validate(),
+            learning_rate=self.learning_rate(epoch),
+            samples_per_second=images / seconds,
+        )
+        history.record(epoch, seconds, metrics.validation_accuracy)
+        if self.spec.training.early_stopping is not None and history.best_epoch == epoch:
+            history.best_weights = {name: w.clone() for name, w in self.network.state_dict().items()}
+        return EpochEnd(metrics, self.spec.training.epochs, eta_seconds=self._eta(epoch))
+
+    def finish(self) -> Finished:
+        """Go back to the best epoch's weights, under early stopping, and look at the test set, once."""
+        history = self.history
+        if history.best_weights:
+            self.network.load_state_dict(history.best_weights)
+        kept = history.best_epoch if history.best_weights else history.epoch
+        result = Result(
+            test_accuracy=accuracy(self.network, self.data.test_images, self.data.test_labels),
+            validation_accuracy=history.validation_accuracies[kept - 1],
+            train_seconds=history.train_seconds,
+            epochs=history.epoch,
+            parameters=self._parameters(),
+            dataset_source=self.data.source,
+        )
+        return Finished(result)
+
+    def _validate(self) -> float:
+        """Accuracy on the validation images, after the units' weights were fitted to them where the spec says so."""
+        images, labels = self.data.validation_images, self.data.validation_labels
+        algorithm = self.spec.algorithm
+        if not isinstance(algorithm, BP) and algorithm.unit_weights == "calibrated":
+            assert isinstance(self.network, GoodnessNetwork)
+            unit_goodness = score(self.network, images).unit_goodness
+            assert unit_goodness is not None
+            self.network.unit_weights.copy_(fitted_unit_weights(unit_goodness, labels))
+        return accuracy(self.network, images, labels)
+
+    def _eta(self, epochs_done: int, seen: int = 0, seconds: float = 0.0) -> float:
+        """Training seconds to go, at the mean speed of this run so far."""
+        done = epochs_done + seen / self.images
+        spent = self.history.train_seconds + seconds
+        return spent / done * (self.spec.training.epochs - done) if done else 0.0
+
+    def _parameters(self) -> int:
+        return sum(weight.numel() for weight in self.network.parameters())
+
+
+def added(sums: StepLosses | None, losses: StepLosses, weight: int) -> StepLosses:
+    """The sums with a step's losses added, each times `weight`; nothing is differentiated, nothing waits."""
+    parts = [part.detach() for part in losses]
+    if sums is None:
+        return StepLosses(*(part * weight for part in parts))
+    return StepLosses(*(total.add_(part, alpha=weight) for total, part in zip(sums, parts, strict=True)))
+
+
+@contextmanager
+def named_memory_errors() -> Iterator[None]:
+    """Turn what torch raises when the memory is used up into `OutOfMemory`."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        msg = f"training needed more memory than the device has; make the batch or the network smaller ({error})"
+        raise OutOfMemory(msg) from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        msg = "training needed more memory than this machine has; make the batch or the network smaller"
+        raise OutOfMemory(msg) from error
