@@ -48,17 +48,18 @@ class Overlay:
         """Flat images with the label's pixels zeroed, [batch, ...] to [batch, pixels]."""
         return pad(images.flatten(1)[:, self.classes :], (self.classes, 0))
 
-    def pixels(self, labels: Tensor | None) -> Tensor:
+    def pixels(self, labels: Tensor | None, device: torch.device | None = None) -> Tensor:
         """What the label's pixels hold.
 
         Args:
             labels: class numbers, [...]; None for no label in particular: each class's has its share of `value`.
+            device: where to make them if there are no labels.
 
         Returns:
             The first pixels of an overlaid image, [..., classes]; [1, 1, classes] for None.
         """
         if labels is None:
-            return torch.full((1, 1, self.classes), self.value / self.classes)
+            return torch.full((1, 1, self.classes), self.value / self.classes, device=device)
         # Not torch's one_hot, which looks at the labels first and makes a GPU wait.
         return (labels.unsqueeze(-1) == torch.arange(self.classes, device=labels.device)) * self.value
 
@@ -72,7 +73,7 @@ class Overlay:
         Returns:
             Overlaid images, [batch * variants, ...].
         """
-        blank, pixels = self.blank(images), self.pixels(labels).to(images)
+        blank, pixels = self.blank(images), self.pixels(labels, images.device).to(images)
         shape = (len(blank), pixels.shape[1])
         overlaid = torch.cat(
             [pixels.expand(*shape, -1), blank[:, None, self.classes :].expand(*shape, -1)],
@@ -83,7 +84,7 @@ class Overlay:
     def first(self, unit: HiddenUnit, images: Tensor, labels: Tensor | None) -> Tensor:
         """See `LabelEncoding`."""
         if isinstance(unit.layers[0], Dense):
-            return unit.forward_overlaid(self.blank(images), self.pixels(labels).to(images))
+            return unit.forward_overlaid(self.blank(images), self.pixels(labels, images.device).to(images))
         return unit.forward(self.apply(images, labels))
 
     def later(self, unit: HiddenUnit, hidden: Tensor, labels: Tensor | None) -> Tensor:

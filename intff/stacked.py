@@ -1,0 +1,255 @@
+"""Several runs of one network as one: their weights lie side by side, and each step is a step of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from intff import training_data
+from intff.batches import Batch, Epoch, Movable, as_floats, draw_epoch
+from intff.build import build_network, build_objective, choose_device, draw_negatives
+from intff.errors import SpecError
+from intff.model import Model
+from intff.networks import Network
+from intff.objectives import Objective, StepLosses
+from intff.progress import Event, Finished
+from intff.recorded import Recorded
+from intff.runs import REPORT_SECONDS, Run, added, named_memory_errors
+from intff.spec import TrainSpec
+
+
+def train_together(
+    specs: Sequence[TrainSpec],
+    *,
+    on_event: Callable[[int, Event], None] | None = None,
+    data_dir: Path | None = None,
+) -> list[Model]:
+    """Train runs that differ in seed or learning rate only; each is the run that `train` makes, but for rounding.
+
+    Worth it on a GPU, which one small network leaves idle; on a CPU it takes as long as one run after the other.
+
+    Args:
+        specs: at least one.
+        on_event: called with the number of a run among `specs` and everything that it reports; every run's seconds
+            are those of all together.
+        data_dir: where to look for the data set first.
+
+    Raises:
+        SpecError: the specs differ in more, or ask for units that learn one by one.
+        IntffError: as `train` does, when one of the runs fails.
+    """
+    trainer = StackedTrainer(specs, data_dir=data_dir)
+    models: dict[int, Model] = {}
+    for number, event in trainer.run():
+        if on_event is not None:
+            on_event(number, event)
+        if isinstance(event, Finished):
+            models[number] = Model(trainer.runs[number].spec, trainer.runs[number].network, event.result)
+    return [models[number] for number in range(len(specs))]
+
+
+class StackedTrainer:
+    """The loop of several runs at once, as `Trainer` is of one; it cannot be resumed.
+
+    Args:
+        specs: alike but for seed and learning rate; at least one.
+        data_dir: where to look for the data set first; None looks in INTFF_DATA_DIR.
+
+    Raises:
+        SpecError: the specs differ in more, or ask for units that learn one by one.
+        DatasetError: the data set is not to be had, or damaged.
+        DeviceUnavailable: the specs ask for a device that is not here.
+        OutOfMemory: the data or the networks do not fit.
+    """
+
+    def __init__(self, specs: Sequence[TrainSpec], *, data_dir: Path | None = None) -> None:
+        _require_alike(specs)
+        first = specs[0].training
+        self.device = choose_device(first.device)
+        leaders = {spec.training.seed: spec for spec in specs}
+        with named_memory_errors():
+            data = {seed: training_data.load(spec, self.device, data_dir=data_dir) for seed, spec in leaders.items()}
+            images = [each.train_images for each in data.values()]
+            self._images = Movable(torch.cat(images) if len(images) > 1 else images[0], first.jitter)
+            self.runs = [Run(spec, data[spec.training.seed], build_network(spec).to(self.device)) for spec in specs]
+            self._stack = Stack([run.network for run in self.runs], build_objective(specs[0], self.runs[0].network))
+        self._seeds = list(data)
+        self._by_rate: dict[float, list[int]] = {}
+        for number, spec in enumerate(specs):
+            self._by_rate.setdefault(spec.training.learning_rate, []).append(number)
+        # Tensors on the device, for a recorded step reads them anew each time.
+        groups = [
+            {"params": [self._stack.members[n] for n in numbers], "lr": torch.tensor(rate, device=self.device)}
+            for rate, numbers in self._by_rate.items()
+        ]
+        on_gpu = self.device.type == "cuda"
+        self._optimizer = torch.optim.Adam(groups, fused=True, capturable=on_gpu)
+        self._sums: StepLosses | None = None
+        self._step = Recorded(self._learn) if on_gpu else self._learn
+
+    def run(self) -> Iterator[tuple[int, Event]]:
+        """Train, and report: the number of a run among the specs, and what `Trainer.run` would say of it.
+
+        Raises:
+            Diverged: the loss of one of the runs became NaN or infinite.
+            OutOfMemory: the device's memory did not suffice.
+        """
+        with named_memory_errors():
+            yield from ((number, run.started()) for number, run in enumerate(self.runs))
+            epoch = 1
+            while any(not run.is_over for run in self.runs):
+                yield from self._epoch(epoch)
+                epoch += 1
+            self._stack.part()
+            for number, run in enumerate(self.runs):
+                yield number, run.finish()
+
+    def _epoch(self, epoch: int) -> Generator[tuple[int, Event]]:
+        going_on = [(number, run) for number, run in enumerate(self.runs) if not run.is_over]
+        images, batch_size = self.runs[0].images, self.runs[0].spec.training.batch_size
+        seconds, resumed = 0.0, perf_counter()
+        reported = resumed
+        starts, labels, negatives = self._draw(epoch)
+        for begin in range(0, images, batch_size):
+            for group, numbers in zip(self._optimizer.param_groups, self._by_rate.values(), strict=True):
+                group["lr"].fill_(self.runs[numbers[0]].learning_rate(epoch, begin))
+            part = slice(begin, begin + batch_size)
+            self._step(starts[..., part], labels[..., part], negatives[part] if self._shares else negatives[:, part])
+            seen = min(begin + batch_size, images)
+            if perf_counter() - reported > REPORT_SECONDS:
+                seconds += perf_counter() - resumed
+                yield from ((number, run.step(epoch, seen, seconds)) for number, run in going_on)
+                resumed = reported = perf_counter()
+        assert self._sums is not None
+        sums = StepLosses(*(total.to("cpu", copy=True) for total in self._sums))  # waits for the device
+        seconds += perf_counter() - resumed
+        for total in self._sums:
+            total.zero_()
+        for number, run in going_on:
+            yield number, run.end_epoch(epoch, seconds, StepLosses(*(total[number] for total in sums)))
+
+    @property
+    def _shares(self) -> bool:
+        """Whether all the runs see the same batches."""
+        return len(self._seeds) == 1
+
+    def _draw(self, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Where images begin, labels and negatives of an epoch: [runs, images, ...], or [images, ...] for all runs."""
+        drawn: dict[int, Epoch] = {}
+        for run in self.runs:
+            seed = run.spec.training.seed
+            if seed not in drawn:
+                drawn[seed] = draw_epoch(
+                    self._images,
+                    run.data.train_labels,
+                    seed=seed,
+                    epoch=epoch,
+                    draw_negatives=lambda shifted, labels, generator, spec=run.spec: draw_negatives(  # type: ignore[misc]
+                        spec, shifted, labels, generator
+                    ),
+                    first=self._seeds.index(seed) * run.images,
+                )
+        each = [drawn[run.spec.training.seed] for run in (self.runs[:1] if self._shares else self.runs)]
+        columns = ([it.images.starts for it in each], [it.labels for it in each], [it.negatives for it in each])
+        starts, labels, negatives = (column[0] if self._shares else torch.stack(column) for column in columns)
+        return starts, labels, negatives
+
+    def _learn(self, starts: Tensor, labels: Tensor, negatives: Tensor) -> None:
+        """A step of every run, and its losses added to the epoch's."""
+        batch = Batch(as_floats(self._images.cut(starts)), labels, negatives)
+        losses = self._stack.losses(batch, shared=self._shares)
+        (gradients,) = torch.autograd.grad(losses.total.sum(), self._stack.weights)
+        for member, gradient in zip(self._stack.members, gradients, strict=True):
+            member.grad = gradient
+        self._optimizer.step()
+        self._sums = added(self._sums, losses, weight=labels.shape[-1])
+
+
+class Stack:
+    """Networks alike, side by side: one row of weights for each, which its own parameters become views of.
+
+    Args:
+        networks: of the same layers.
+        objective: of the first.
+    """
+
+    def __init__(self, networks: Sequence[Network], objective: Objective) -> None:
+        self._networks = networks
+        self._first = _Losses(objective)
+        named = list(self._first.named_parameters())
+        self._shapes = {name: weight.shape for name, weight in named}
+        self._sizes = [weight.numel() for _, weight in named]
+        with torch.no_grad():
+            self.weights = torch.stack([parameters_to_vector(network.parameters()) for network in networks])
+        self.weights.requires_grad_()
+        self.members = [nn.Parameter(row) for row in self.weights.detach()]
+        """Each network's weights for the optimizer, [parameters]; the same memory"""
+        every = [dict(network.named_buffers(prefix="network")) for network in networks]
+        self._buffers = {name: torch.stack([buffers[name] for buffers in every]) for name in every[0]}
+        self._place(self.members, self._buffers)
+
+    def losses(self, batch: Batch, *, shared: bool) -> StepLosses:
+        """Every network's losses, each [networks, ...].
+
+        Args:
+            batch: [networks, batch, ...] each, or [batch, ...] where they share it.
+            shared: whether they do.
+        """
+        # The fused kernels of attention know no stacks.
+        with sdpa_kernel(SDPBackend.MATH):
+            found: StepLosses = vmap(self._of_one, in_dims=(0, 0, None if shared else 0))(
+                self.weights, self._buffers, batch
+            )
+        return found
+
+    def part(self) -> None:
+        """Give each network memory of its own."""
+        buffers = {name: [row.clone() for row in stacked] for name, stacked in self._buffers.items()}
+        self._place([member.detach().clone() for member in self.members], buffers)
+
+    def _of_one(self, row: Tensor, buffers: dict[str, Tensor], batch: Batch) -> StepLosses:
+        parts = zip(self._shapes.items(), torch.split(row, self._sizes), strict=True)
+        weights = {name: part.view(shape) for (name, shape), part in parts}
+        losses: StepLosses = functional_call(self._first, weights | buffers, tuple(batch))
+        return losses
+
+    def _place(self, rows: Sequence[Tensor], buffers: Mapping[str, Sequence[Tensor] | Tensor]) -> None:
+        for number, network in enumerate(self._networks):
+            vector_to_parameters(rows[number], network.parameters())
+            for name, buffer in network.named_buffers(prefix="network"):
+                buffer.data = buffers[name][number]
+
+
+class _Losses(nn.Module):
+    """An objective as a module, so that it can be called with other weights than its network's own."""
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.network = objective.network
+        self._objective = objective
+
+    def forward(self, images: Tensor, labels: Tensor, negatives: Tensor) -> StepLosses:
+        return self._objective(images, labels, negatives)
+
+
+def _require_alike(specs: Sequence[TrainSpec]) -> None:
+    rule = "runs that train together may differ in seed and learning rate only"
+    if not specs:
+        msg = f"{rule}, and there must be at least one; got none"
+        raise SpecError(msg)
+    first, *others = [spec.model_dump(exclude={"training": {"seed", "learning_rate"}}) for spec in specs]
+    for number, other in enumerate(others, start=1):
+        parts = [part for part in first if other[part] != first[part]]
+        if parts:
+            msg = f"{rule}; number {number}'s {parts[0]} is not number 0's"
+            raise SpecError(msg, field=parts[0])
+    if specs[0].training.unit_order == "one_by_one":
+        msg = 'runs train together only with unit_order "together", got "one_by_one"; train them one after the other'
+        raise SpecError(msg, field="training.unit_order")
