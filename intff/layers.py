@@ -120,7 +120,8 @@ class BatchNorm(nn.Module):
 
     def forward(self, before: Tensor, bias: Tensor) -> Tensor:
         """Normalise [rows, channels, height, width]."""
-        return batch_norm(before, self.mean, self.variance, self.gain, bias, self.training, MOMENTUM, FLOOR)
+        batched = self.training and before.numel() > before.shape[1]  # a single value has no variance
+        return batch_norm(before, self.mean, self.variance, self.gain, bias, batched, MOMENTUM, FLOOR)
 
 
 class MaxPool(nn.Module):

@@ -80,7 +80,8 @@ def _beside_the_units(spec: TrainSpec, algorithm: IntFF | FF) -> int:
 def _rows(algorithm: IntFF | FF, batch: int, classes: int) -> int:
     """How many rows pass through the units at once: of a training step, or to score every label."""
     if algorithm.label_encoding.kind == "groups":
-        return max(batch, SCORED_AT_ONCE)
+        images = 1 if hasattr(algorithm.negatives, "count") else 2  # negative images pass beside the positive ones
+        return max(batch * images, SCORED_AT_ONCE)
     return max(batch * (1 + getattr(algorithm.negatives, "count", 1)), SCORED_AT_ONCE * classes)
 
 

@@ -205,6 +205,17 @@ def test_batch_normalisation_by_hand() -> None:
     assert norm.mean.tolist() == pytest.approx([0.4])
 
 
+def test_a_single_value_is_normalised_by_the_running_mean_and_variance() -> None:
+    """It has no variance of its own: the last batch of an epoch may be one image, and its map one pixel."""
+    norm = BatchNorm(2)
+    with torch.no_grad():
+        norm.mean.copy_(torch.tensor([1.0, 2.0]))
+        norm.variance.fill_(4.0)
+    outputs = norm(torch.tensor([[[[5.0]], [[2.0]]]]), torch.zeros(2))
+    assert outputs.flatten().tolist() == pytest.approx([2.0, 0.0], abs=1e-5)
+    assert norm.mean.tolist() == [1.0, 2.0]
+
+
 def test_a_normalised_convolution_adds_its_bias_afterwards() -> None:
     layer = _convolution(batch_norm=True)
     _set(layer, weight=[[[[1.0, 10.0], [100.0, 1000.0]]]], bias=[7.0])

@@ -5,16 +5,30 @@ from intff.errors import SpecError
 from intff.spec import Limits, read_spec, require_within, size_of
 
 # Worked out by hand for digits: 64 pixels, 10 classes.
-SIZES = [
+EMBEDDING, SOFTMAX = {"label_encoding": "embedding"}, {"classifier": "softmax"}
+SIZES: list[tuple[str, object, int]] = [
     ("64,(20,10),(5)", "intff", 64 * 20 + 20 + 20 * 10 + 10 + 10 * 5 + 5),
     ("64,(20),(6),10", "intff", 64 * 20 + 20 + 20 * 6 + 6 + (20 + 6 + 1) * 10),
     ("64,20,6", "ff", 64 * 20 + 20 + 20 * 6 + 6),
     ("64,20,6,10", "bp", 64 * 20 + 20 + 20 * 6 + 6 + 7 * 10),
+    # A convolution has its kernels and biases, and a gain for each channel where it is normalised.
+    ("64,(12C3p)", "intff", 12 * 9 + 12),
+    ("64,(12C3)", "intff", 12 * 9 + 12 + 12),
+    ("64,(12C(3,2)p,P2),(20C4/2v,5)", "intff", 12 * 6 + 12 + 20 * 12 * 16 + 20 + 20 + 20 * 5 + 5),
+    ("64,12C3p,P2,20", "ff", 12 * 9 + 12 + 12 * 4 * 4 * 20 + 20),
+    ("64,12C3/3p,P2,10", "bp", 12 * 9 + 12 + (12 + 1) * 10),
+    # Attention: a vector for each of 16 positions; query, key, value and output, each with biases.
+    ("64,(12C2/2p,A4)", "intff", 12 * 4 + 12 + 16 * 12 + 4 * (12 * 12 + 12)),
+    # A softmax layer sees the mean of each channel.
+    ("64,(12C3p),(20)", SOFTMAX, 12 * 9 + 12 + 12 * 64 * 20 + 20 + (12 + 20 + 1) * 10),
+    # Ten labels have a vector as wide as each unit's first layer.
+    ("64,(20,15),(12)", EMBEDDING, 64 * 20 + 20 + 20 * 15 + 15 + 15 * 12 + 12 + 10 * (20 + 12)),
+    ("64,(12C3,15C3p,P2)", EMBEDDING, 12 * 9 + 24 + 15 * 12 * 9 + 15 + 10 * 12),
 ]
 
 
 @pytest.mark.parametrize(("architecture", "algorithm", "parameters"), SIZES)
-def test_the_number_of_parameters_is_exact(architecture: str, algorithm: str, parameters: int) -> None:
+def test_the_number_of_parameters_is_exact(architecture: str, algorithm: object, parameters: int) -> None:
     spec = read_spec({"dataset": "digits", "architecture": architecture, "algorithm": algorithm})
     assert size_of(spec).parameters == parameters
     assert sum(weight.numel() for weight in build_network(spec).parameters()) == parameters
@@ -45,3 +59,26 @@ def test_the_defaults_and_the_limit_itself_are_within() -> None:
 def test_the_memory_of_scoring_counts_however_small_the_batch_is() -> None:
     one = size_of(read_spec({"architecture": "784,(1000)", "training": {"batch_size": 1}}))
     assert one.memory_bytes > 1000 * 10 * 1000 * 4  # a thousand images, ten labels, a thousand neurons
+
+
+def test_groups_are_scored_in_one_pass_for_all_labels() -> None:
+    """So a network may be ten times as wide, or its maps as large."""
+    architecture = {"architecture": "784,(1000)", "training": {"batch_size": 1}}
+    ten = size_of(read_spec({**architecture, "algorithm": {"label_encoding": "overlay"}}))
+    one = size_of(read_spec(architecture))
+    assert one.parameters == ten.parameters
+    assert ten.memory_bytes - one.memory_bytes == 4 * 3 * (784 + 1000) * 1000 * 9
+
+
+def test_negative_images_pass_beside_the_positive_ones() -> None:
+    architecture = {"architecture": "784,(1000)", "training": {"batch_size": 3000}}
+    labels = size_of(read_spec({**architecture, "algorithm": {"negatives": "hard_label"}}))
+    images = size_of(read_spec({**architecture, "algorithm": {"negatives": "rotated"}}))
+    assert images.memory_bytes - labels.memory_bytes == 4 * 3 * (784 + 1000) * 3000
+
+
+def test_attention_keeps_how_every_position_looks_at_every_other() -> None:
+    """A map of 28 by 28 has 784 positions; each of four heads keeps 784 by 784 numbers for each image."""
+    with_attention = size_of(read_spec({"architecture": "784,(12C3,A4)"}))
+    without = size_of(read_spec({"architecture": "784,(12C3)"}))
+    assert with_attention.memory_bytes - without.memory_bytes > 4 * 4 * 784 * 784 * 1000

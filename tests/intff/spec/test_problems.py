@@ -14,6 +14,10 @@ from intff.spec import read_spec
 NAN = float("nan")
 
 
+def _conv(**fields: Any) -> dict[str, Any]:
+    return {"kind": "conv", "channels": 12, **fields}
+
+
 @pytest.mark.parametrize(
     ("data", "field", "says"),
     [
@@ -89,6 +93,98 @@ NAN = float("nan")
             "algorithm.classifier",
             "the bare last number of '784,20,10' is a softmax layer, but classifier is 'goodness'",
         ),
+        ({"architecture": {"units": ["32C3"]}}, "architecture.units.0", "valid tuple, got '32C3'"),
+        ({"architecture": {"units": [[20], [None]]}}, "architecture.units.1.0", "valid integer, got None"),
+        ({"architecture": {"units": [[["5"]]]}}, "architecture.units.0.0", r"valid integer, got \['5'\]"),
+        ({"architecture": {"units": [[{}]]}}, "architecture.units.0.0", "a layer is a number of neurons, or an object"),
+        (
+            {"architecture": {"units": [[_conv(kind="pool")]]}},
+            "architecture.units.0.0",
+            "kind is conv, max_pool or att",
+        ),
+        ({"architecture": {"units": [[_conv(kind=[])]]}}, "architecture.units.0.0", "kind is conv, max_pool or attent"),
+        ({"architecture": {"units": [[{"kind": "dense"}]]}}, "architecture.units.0.0", "got {'kind': 'dense'}"),
+        ({"architecture": {"units": [["P1"]]}}, "architecture.units.0.0", "greater than or equal to 2, got 1"),
+        ({"architecture": {"units": [[20], ["0C3"]]}}, "architecture.units.1.0", "greater than or equal to 1, got 0"),
+        ({"architecture": {"units": [[{"kind": "conv"}]]}}, "architecture.units.0.0.channels", "Field required"),
+        ({"architecture": {"units": [[_conv(channels=True)]]}}, "architecture.units.0.0.channels", "got True"),
+        ({"architecture": {"units": [[_conv(kernel=[3])]]}}, "architecture.units.0.0.kernel.1", "Field required"),
+        ({"architecture": {"units": [[_conv(kernel=[3, 0])]]}}, "architecture.units.0.0.kernel.1", "got 0"),
+        ({"architecture": {"units": [[_conv(kernel=65)]]}}, "architecture.units.0.0.kernel", "equal to 64, got 65"),
+        ({"architecture": {"units": [[_conv(kernel="x")]]}}, "architecture.units.0.0.kernel", "valid tuple, got 'x'"),
+        ({"architecture": {"units": [[_conv(stride=0)]]}}, "architecture.units.0.0.stride", "equal to 1, got 0"),
+        (
+            {"architecture": {"units": [[_conv(padding=1)]]}},
+            "architecture.units.0.0.padding",
+            "'same' or 'valid', got 1",
+        ),
+        ({"architecture": {"units": [[_conv(x=1)]]}}, "architecture.units.0.0.x", "not permitted, got 1"),
+        ({"architecture": {"units": [[_conv(), {"kind": "max_pool", "size": 1}]]}}, "architecture.units.0.1.size", "2"),
+        ({"architecture": {"units": [[20], [_conv()]]}}, "architecture.units.1.0", "its input is 20 plain neurons"),
+        (
+            {"architecture": {"units": [[20, "A4"]]}},
+            "architecture.units.0.1",
+            "kind attention works on rows and columns",
+        ),
+        ({"architecture": {"units": [["32C29v"]]}}, "architecture.units.0.0.kernel", "does not fit into an image of"),
+        ({"architecture": {"units": [["32C3/8", "P2", "P3"]]}}, "architecture.units.0.2.size", "image of .2, 2.; make"),
+        ({"architecture": {"units": [[20], ["P2"]]}}, "architecture.units.1.0", "kind max_pool works on rows"),
+        ({"architecture": {"units": [["P2"], ["12C3"]]}}, "architecture.units.0", "at least one layer that learns"),
+        ({"architecture": {"units": [["6C3", "A4"]]}}, "architecture.units.0.1.heads", "6 channels .* 4 heads evenly"),
+        ({"architecture": "784,20,32C3"}, "architecture.units.1.0", "put it before the first dense layer"),
+        ({"architecture": "784,4C65"}, "architecture", "less than or equal to 64, got 65"),
+        (
+            {"architecture": "784,(20),(8)", "algorithm": {"label_encoding": "groups"}},
+            "architecture.units.1",
+            "10 classes need a group each, but the unit's output has only 8 neurons or channels",
+        ),
+        (
+            {"architecture": "784,(9C3,P2)", "algorithm": {"label_encoding": "groups"}},
+            "architecture.units.0",
+            "only 9 neurons or channels",
+        ),
+        (
+            {"architecture": "784,(20),(P2,12)", "algorithm": "bp"},
+            "architecture.units.0.1",
+            "kind max_pool works on rows",
+        ),
+        (
+            {"architecture": "784,(12C3),(A4,12)", "algorithm": {"label_encoding": "embedding"}},
+            "architecture.units.1.0",
+            "a label's embedding is added to a dense or convolutional layer, which each unit must begin with",
+        ),
+        (
+            {"algorithm": {"negatives": {"kind": "hard_label", "count": 10}}},
+            "algorithm.negatives.count",
+            "9 wrong labels",
+        ),
+        ({"algorithm": {"negatives": {"kind": "hybrid", "count": 1}}}, "algorithm.negatives.count", "not permitted"),
+        (
+            {"algorithm": {"negatives": {"kind": "noisy_copy", "sigma": 0}}},
+            "algorithm.negatives.sigma",
+            "than 0, got 0",
+        ),
+        (
+            {"algorithm": {"loss": "hinge"}},
+            "algorithm.loss",
+            "'softplus_logsumexp', 'symba', 'swish' or 'cross_entropy'",
+        ),
+        ({"algorithm": {"normalization": "batch"}}, "algorithm.normalization", "'l2', 'rms' or 'layer', got 'batch'"),
+        ({"algorithm": {"label_encoding": "pixel"}}, "algorithm.label_encoding", "'overlay', 'embedding', 'groups'"),
+        ({"algorithm": {"unit_weights": "fair"}}, "algorithm.unit_weights", "'equal' or 'calibrated', got 'fair'"),
+        ({"algorithm": {"unit_weights": None}}, "algorithm.unit_weights", "'equal' or 'calibrated', got None"),
+        ({"algorithm": {"unit_weights": [1, -1]}}, "algorithm.unit_weights.1", "greater than or equal to 0, got -1"),
+        ({"algorithm": {"unit_weights": [1, NAN]}}, "algorithm.unit_weights.1", "finite number, got nan"),
+        ({"algorithm": {"unit_weights": ["x"] * 10**6}}, "algorithm.unit_weights.0", "valid number, got 'x'"),
+        ({"algorithm": {"unit_weights": [1] * 10**6}}, "algorithm.unit_weights", "at most 64 items"),
+        ({"algorithm": {"unit_weights": [1, 1, 1]}}, "algorithm.unit_weights", "2 hidden units, got 3 weights"),
+        ({"algorithm": {"unit_weights": []}}, "algorithm.unit_weights", "2 hidden units, got 0 weights"),
+        ({"algorithm": {"unit_weights": [0, 0]}}, "algorithm.unit_weights", "at least one hidden unit must count"),
+        ({"training": {"steps_per_unit": 2}}, "training.steps_per_unit", 'one_by_one.*, got 2 steps "together"'),
+        ({"training": {"steps_per_unit": 0}}, "training.steps_per_unit", "greater than or equal to 1, got 0"),
+        ({"training": {"unit_order": "random"}}, "training.unit_order", "'together' or 'one_by_one', got 'random'"),
+        ({"training": {"warmup": 0.6}}, "training.warmup", "less than or equal to 0.5, got 0.6"),
+        ({"training": {"schedule": "step"}}, "training.schedule", "'cosine' or 'hold_then_decay', got 'step'"),
         ({"preset": "best"}, "preset", "there is no preset 'best'; choose one of fast, "),
         ({"preset": ["fast"]}, "preset", "there is no preset"),
         ({"preset": None}, "preset", "there is no preset None"),
@@ -130,11 +226,19 @@ def test_every_problem_is_told_at_once_but_not_a_million() -> None:
 
 VALUES = st.recursive(
     st.one_of(
-        st.none(), st.booleans(), st.integers(), st.floats(), st.sampled_from(["intff", "bp", "mnist", "784,10", ""])
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.sampled_from(["intff", "bp", "mnist", "784,10", "12C3", "P2", "conv", ""]),
     ),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3),
-        st.dictionaries(st.sampled_from(["kind", "count", "units", "value", "epochs", "x"]), inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(["kind", "count", "units", "value", "epochs", "channels", "unit_weights", "x"]),
+            inner,
+            max_size=3,
+        ),
     ),
     max_leaves=8,
 )
