@@ -22,6 +22,14 @@ from intff.spec import TrainSpec
 from store.statuses import JobStatus
 
 SHORT = {"spec": {"architecture": "784,(200,200,200),(50,50)", "algorithm": "intff", "noise": "paper_mixture"}}
+CONVOLUTION = {
+    "spec": {
+        "architecture": "784,(32C5/2,32C3,P2,64C3),(64C3,80C3,P2)",
+        "noise": {"kind": "mixture", "share": 0.5, "proportions": {"gaussian": 1, "label_noise": 1}},
+        "training": {"epochs": 6, "batch_size": 128},
+    },
+    "name": "convolutions on noisy data",
+}
 LONG = {
     "spec": {
         "version": 1,
@@ -54,7 +62,8 @@ LONG = {
             "device": "auto",
             "precision": "float32",
         },
-    },
+    "convolution": {"summary": "Convolutions, on a mixture of noise", "value": CONVOLUTION},
+    "long": {"summary": "Everything said", "value": LONG},
     "name": "the paper's larger network",
     "metadata": {"experiment": "table 1"},
     "priority": 0,
