@@ -62,8 +62,7 @@ LONG = {
             "device": "auto",
             "precision": "float32",
         },
-    "convolution": {"summary": "Convolutions, on a mixture of noise", "value": CONVOLUTION},
-    "long": {"summary": "Everything said", "value": LONG},
+    },
     "name": "the paper's larger network",
     "metadata": {"experiment": "table 1"},
     "priority": 0,
@@ -71,6 +70,7 @@ LONG = {
 JOB_REQUESTS: dict[str, Any] = {
     "short": {"summary": "What differs from the defaults, in the paper's notation", "value": SHORT},
     "preset": {"summary": "A preset, with one thing changed", "value": {"spec": {"preset": "fast", "noise": "none"}}},
+    "convolution": {"summary": "Convolutions, on a mixture of noise", "value": CONVOLUTION},
     "long": {"summary": "Everything said", "value": LONG},
 }
 
