@@ -37,7 +37,7 @@ class Conv(SpecPart):
     stride: _Small = 1
     padding: Literal["same", "valid"] = "same"
     """Zeros around the image, so that only the stride makes it smaller; or none."""
-    batch_norm: bool = True
+    batch_norm: Annotated[bool, Field(strict=True)] = True
     """Normalise each channel over the batch before the activation. The paper's convolutions have none."""
 
 

@@ -118,6 +118,7 @@ def _conv(**fields: Any) -> dict[str, Any]:
             "architecture.units.0.0.padding",
             "'same' or 'valid', got 1",
         ),
+        ({"architecture": {"units": [[_conv(batch_norm=1)]]}}, "architecture.units.0.0.batch_norm", "boolean, got 1"),
         ({"architecture": {"units": [[_conv(x=1)]]}}, "architecture.units.0.0.x", "not permitted, got 1"),
         ({"architecture": {"units": [[_conv(), {"kind": "max_pool", "size": 1}]]}}, "architecture.units.0.1.size", "2"),
         ({"architecture": {"units": [[20], [_conv()]]}}, "architecture.units.1.0", "its input is 20 plain neurons"),

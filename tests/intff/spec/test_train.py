@@ -9,9 +9,13 @@ from intff.errors import SpecError
 from intff.spec import (
     BP,
     FF,
+    Conv,
     Digits,
+    Groups,
+    Hybrid,
     IntFF,
     Layers,
+    MaxPool,
     Mnist,
     Overlay,
     PaperMixture,
@@ -142,30 +146,154 @@ def test_as_many_wrong_labels_as_there_are_may_be_drawn() -> None:
     assert spec.algorithm.negatives == WrongLabel(count=9)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "algorithm", "encoding"),
+    [
+        ("784,(20,10),(10)", "intff", "groups"),
+        ("784,(20,10),(9)", "intff", "overlay"),
+        ("784,(9,10)", "intff", "groups"),
+        ("784,(9,10)", "ff", "overlay"),  # every layer is a unit of its own
+        ("784,20,10", "ff", "groups"),
+        ("784,(50),(8),10", "intff", "overlay"),
+        ("784,(12C3,P2),(10C3,P2)", "intff", "groups"),
+        ("784,(8C3,P2)", "intff", "overlay"),
+        ("784,(12C3,A4)", "intff", "groups"),
+        ("784,(12C3),(A4)", "intff", "groups"),
+        ("784,(8C3,A4),(20)", "intff", "overlay"),
+        ("784,(A1,12C3)", "intff", "groups"),
+        ("784,A1,12C3", "ff", "overlay"),
+        ("784,8C3,P2,20", "ff", "overlay"),
+        ({"units": [["12C3", "P2"], [20]]}, {}, "groups"),
+        ({"units": [["8C3", "P2"], [20]]}, {}, "overlay"),
+    ],
+)
+def test_labels_are_groups_where_every_unit_has_room_for_one_a_class(
+    architecture: object, algorithm: object, encoding: str
+) -> None:
+    """And with them come the loss, the negatives and the normalisation that were best with groups."""
+    found = read_spec({"architecture": architecture, "algorithm": algorithm}).algorithm
+    assert isinstance(found, IntFF | FF)
+    assert found.label_encoding.kind == encoding
+    defaults = (found.loss, found.negatives, found.normalization)
+    if encoding == "groups":
+        assert defaults == ("cross_entropy", WrongLabel(count=9), "layer")
+    else:
+        assert defaults == ("softplus_logsumexp", WrongLabel(count=3), "rms")
+
+
+@pytest.mark.parametrize("encoding", ["overlay", "embedding", {"kind": "overlay", "value": 2.0}, {"value": 2.0}])
+def test_an_encoding_that_is_given_is_kept_and_has_its_own_defaults(encoding: object) -> None:
+    found = read_spec({"algorithm": {"label_encoding": encoding}}).algorithm
+    assert isinstance(found, IntFF)
+    assert found.label_encoding.kind == (encoding if encoding == "embedding" else "overlay")
+    assert (found.loss, found.negatives, found.normalization) == ("softplus_logsumexp", WrongLabel(count=3), "rms")
+
+
+@pytest.mark.parametrize("encoding", [{}, {"label_encoding": "groups"}, {"label_encoding": {"kind": "groups"}}])
+def test_what_is_given_beside_groups_is_kept_field_by_field(encoding: dict[str, Any]) -> None:
+    given = {"loss": "swish", "negatives": {"count": 4}, "normalization": "l2", "theta": 2.0, **encoding}
+    found = read_spec({"algorithm": given}).algorithm
+    assert isinstance(found, IntFF)
+    assert found.label_encoding == Groups()
+    assert (found.loss, found.negatives, found.normalization) == ("swish", WrongLabel(count=4), "l2")
+    hybrids = read_spec({"algorithm": {"negatives": "hybrid", **encoding}}).algorithm
+    assert isinstance(hybrids, IntFF)
+    assert (hybrids.negatives, hybrids.loss) == (Hybrid(), "cross_entropy")
+
+
+def test_a_layer_may_be_written_in_notation_inside_json() -> None:
+    written = read_spec({"architecture": {"units": [["12C(5,3)/2vp", "P2"], ["A4", 20, "15"]]}})
+    told = read_spec(
+        {
+            "architecture": {
+                "units": [
+                    [
+                        {
+                            "kind": "conv",
+                            "channels": 12,
+                            "kernel": [5, 3],
+                            "stride": 2,
+                            "padding": "valid",
+                            "batch_norm": False,
+                        },
+                        {"kind": "max_pool"},
+                    ],
+                    [{"kind": "attention", "heads": 4}, 20, 15],
+                ]
+            }
+        }
+    )
+    assert written == told == read_spec({"architecture": "784,(12C(5,3)/2vp,P2),(A4,20,15)"})
+    units = written.model_dump(mode="json")["architecture"]["units"]
+    assert units[0][1] == {"kind": "max_pool", "size": 2}
+    assert units[1] == [{"kind": "attention", "heads": 4}, 20, 15]
+
+
+def test_a_kernel_may_be_one_number() -> None:
+    layers = [[{"kind": "conv", "channels": 12, "kernel": 5}]]
+    assert read_spec({"architecture": {"units": layers}}).architecture.units == ((Conv(channels=12, kernel=(5, 5)),),)
+
+
+def test_under_ff_pooling_stays_with_the_layer_before_it() -> None:
+    first, second = Conv(channels=12), Conv(channels=16)
+    for architecture in ("784,12C3,P2,16C3,P2,20", "784,(12C3,P2,16C3,P2,20)", "784,(12C3),(P2,16C3,P2),20"):
+        spec = read_spec({"architecture": architecture, "algorithm": "ff"})
+        assert spec.architecture.units == ((first, MaxPool()), (second, MaxPool()), (20,))
+    assert read_spec({"architecture": "784,(12C3),(P2,16C3)", "algorithm": "bp"}).architecture.units == (
+        (first, MaxPool(), second),
+    )
+
+
+def test_units_count_as_the_spec_says() -> None:
+    found = read_spec({"algorithm": {"unit_weights": [1, 0]}}).algorithm
+    assert isinstance(found, IntFF)
+    assert found.unit_weights == (1.0, 0.0)
+    for name in ("equal", "calibrated"):
+        named = read_spec({"algorithm": {"unit_weights": name}}).algorithm
+        assert isinstance(named, IntFF)
+        assert named.unit_weights == name
+
+
+def test_several_steps_on_a_batch_go_with_one_unit_after_the_other() -> None:
+    training = read_spec({"training": {"unit_order": "one_by_one", "steps_per_unit": 60}}).training
+    assert (training.unit_order, training.steps_per_unit) == ("one_by_one", 60)
+
+
 def _algorithms() -> st.SearchStrategy[dict[str, Any] | str]:
     local = st.fixed_dictionaries(
         {"kind": st.sampled_from(["intff", "ff"])},
         optional={
             "theta": st.floats(0.01, 100),
             "goodness": st.sampled_from(["mean_square", "sum_square"]),
-            "loss": st.sampled_from(["softplus", "softplus_logsumexp"]),
-            "normalization": st.sampled_from(["l2", "rms"]),
+            "loss": st.sampled_from(["softplus", "softplus_logsumexp", "symba", "swish", "cross_entropy"]),
+            "normalization": st.sampled_from(["l2", "rms", "layer"]),
+            "unit_weights": st.sampled_from(["equal", "calibrated"]),
             "classifier": st.just("softmax"),
             "negatives": st.one_of(
-                st.sampled_from(["random_label", "wrong_label"]),
+                st.sampled_from(["random_label", "wrong_label", "hard_label", "hybrid", "rotated", "gaussian_noise"]),
+                st.fixed_dictionaries({"kind": st.just("noisy_copy"), "sigma": st.floats(0.01, 10)}),
+                st.fixed_dictionaries({"kind": st.just("hard_label"), "count": st.integers(1, 9)}),
                 st.fixed_dictionaries({"kind": st.just("wrong_label"), "count": st.integers(1, 9)}),
                 st.fixed_dictionaries({"kind": st.just("random_label"), "count": st.integers(1, 64)}),
             ),
-            "label_encoding": st.fixed_dictionaries({"value": st.floats(0.1, 1000)}),
+            "label_encoding": st.one_of(
+                st.fixed_dictionaries({"value": st.floats(0.1, 1000)}), st.sampled_from(["overlay", "embedding"])
+            ),
         },
     )
-    return st.one_of(st.sampled_from(["intff", "ff", "bp"]), local)
+    backpropagation = st.fixed_dictionaries(
+        {"kind": st.just("bp")}, optional={"normalization": st.sampled_from(["none", "l2", "rms", "layer"])}
+    )
+    return st.one_of(st.sampled_from(["intff", "ff", "bp"]), local, backpropagation)
 
 
 def _architectures() -> st.SearchStrategy[dict[str, Any] | str]:
     units = st.lists(st.lists(st.integers(1, 1000), min_size=1, max_size=3), min_size=1, max_size=3)
-    notation = st.sampled_from(["784,(20,10)", "784,(20),10", "784,20,10,10", "(784,(7),(5,5))"])
-    return st.one_of(units.map(lambda given: {"units": given}), notation)
+    dense = ["784,(20,10)", "784,(20),10", "784,20,10,10", "(784,(7),(5,5))"]
+    convolutional = ["784,32C3,P2,64C(5,3)/2v,10", "(784,(9C3p,P2),(5))", "784,12C4/4,12C1,12"]
+    activation = st.sampled_from(["relu", "leaky_relu", "gelu", "silu", "tanh"])
+    told = st.fixed_dictionaries({"units": units}, optional={"activation": activation})
+    return st.one_of(told, st.sampled_from([*dense, *convolutional]))
 
 
 @given(
@@ -181,6 +309,9 @@ def _architectures() -> st.SearchStrategy[dict[str, Any] | str]:
                 optional={
                     "epochs": st.integers(1, 100_000),
                     "learning_rate": st.floats(1e-9, 10),
+                    "schedule": st.sampled_from(["constant", "cosine", "hold_then_decay"]),
+                    "warmup": st.floats(0, 0.5),
+                    "unit_order": st.sampled_from(["together", "one_by_one"]),
                     "early_stopping": st.fixed_dictionaries({}, optional={"patience": st.integers(1, 9)}),
                     "seed": st.integers(0, 2**53 - 1),
                 },
