@@ -95,17 +95,17 @@ def _comparisons(found: list[Summary]) -> Iterable[str]:
 
 
 def _sentence(pair: Difference) -> str:
+    ours, theirs = f"`{pair.ours.row.name}`", f"`{pair.theirs.row.name}`"
     said = {
-        "above": f"{pair.ours.row.name} is above {pair.theirs.row.name}",
-        "below": f"{pair.ours.row.name} is below {pair.theirs.row.name}",
-    }.get(pair.verdict, f"between {pair.ours.row.name} and {pair.theirs.row.name} there is {pair.verdict}")
+        "above": f"{ours} is above {theirs}",
+        "below": f"{ours} is below {theirs}",
+    }.get(pair.verdict, f"Between {ours} and {theirs} there is {pair.verdict}")
     papers = (pair.ours.row.paper, pair.theirs.row.paper)
     paper = ""
     if papers[0] is not None and papers[1] is not None:
         paper = f"; in the paper {100 * (papers[0] - papers[1]):+.2f}"
     interval = _interval(pair.gap, signed=True)
-    sentence = f"{said}: {100 * pair.gap.mean:+.2f} points ({interval}, {pair.gap.count} seeds{paper})."
-    return sentence[0].upper() + sentence[1:]
+    return f"{said}: {100 * pair.gap.mean:+.2f} points ({interval}, {pair.gap.count} seeds{paper})."
 
 
 def _losses(found: Summary) -> str:
