@@ -107,7 +107,8 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "intff_conv": (
         "IntFF with convolutions in two hidden units",
-        {"architecture": _CONVOLUTION, "algorithm": "intff", "training": _CONVOLVED},
+        # The rate is the one that validation chose (docs/results.md).
+        {"architecture": _CONVOLUTION, "algorithm": "intff", "training": {**_CONVOLVED, "learning_rate": 0.01}},
     ),
     "bp_conv": (
         "backpropagation through the same convolutions",
