@@ -22,6 +22,14 @@ from intff.spec import TrainSpec
 from store.statuses import JobStatus
 
 SHORT = {"spec": {"architecture": "784,(200,200,200),(50,50)", "algorithm": "intff", "noise": "paper_mixture"}}
+CONVOLUTION = {
+    "spec": {
+        "architecture": "784,(32C5/2,32C3,P2,64C3),(64C3,80C3,P2)",
+        "noise": {"kind": "mixture", "share": 0.5, "proportions": {"gaussian": 1, "label_noise": 1}},
+        "training": {"epochs": 6, "batch_size": 128},
+    },
+    "name": "convolutions on noisy data",
+}
 LONG = {
     "spec": {
         "version": 1,
@@ -62,6 +70,7 @@ LONG = {
 JOB_REQUESTS: dict[str, Any] = {
     "short": {"summary": "What differs from the defaults, in the paper's notation", "value": SHORT},
     "preset": {"summary": "A preset, with one thing changed", "value": {"spec": {"preset": "fast", "noise": "none"}}},
+    "convolution": {"summary": "Convolutions, on a mixture of noise", "value": CONVOLUTION},
     "long": {"summary": "Everything said", "value": LONG},
 }
 

@@ -80,6 +80,9 @@ def test_a_home_in_use_is_told_in_a_sentence(tmp_path: Path) -> None:
         for line in first.stdout:
             if line.startswith("Service "):
                 break
+        else:
+            _, complained = first.communicate(timeout=60)
+            pytest.fail(f"it ended before it served: {complained}")
         second = _start(tmp_path, "--once")
         _, complained = second.communicate(timeout=60)
         assert second.returncode == 1

@@ -99,7 +99,7 @@ def test_each_unit_has_its_goodness_of_both_kinds_of_data() -> None:
 
 
 def test_a_figure_says_what_it_shows() -> None:
-    spec = spec_of(architecture="784,(100,50),(30,10)", noise="paper_mixture")
+    spec = spec_of(architecture="784,(100,50),(30,10)", noise="paper_mixture", algorithm={"loss": "softplus"})
     written = texts(figure3(TWO_UNITS, spec=spec, name="mine", note="running, epoch 2 of 9"))
     assert "Local loss of each hidden unit" in written
     assert "Goodness of each hidden unit" in written

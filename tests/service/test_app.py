@@ -120,7 +120,7 @@ def test_every_body_has_examples(document: dict[str, Any]) -> None:
         if "requestBody" in operation:
             assert operation["requestBody"]["content"]["application/json"]["examples"], (method, path)
     submit = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]
-    assert set(submit["examples"]) == {"short", "preset", "long"}
+    assert set(submit["examples"]) == {"short", "preset", "convolution", "long"}
     stored = document["components"]["schemas"]["Job"]["properties"]["spec"]
     assert "TrainSpec" in json.dumps(stored)
 

@@ -225,24 +225,16 @@ def test_every_problem_is_told_at_once_but_not_a_million() -> None:
     assert len(str(caught.value).splitlines()) == 10
 
 
-VALUES = st.recursive(
-    st.one_of(
-        st.none(),
-        st.booleans(),
-        st.integers(),
-        st.floats(),
-        st.sampled_from(["intff", "bp", "mnist", "784,10", "12C3", "P2", "conv", ""]),
-    ),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3),
-        st.dictionaries(
-            st.sampled_from(["kind", "count", "units", "value", "epochs", "channels", "unit_weights", "x"]),
-            inner,
-            max_size=3,
-        ),
-    ),
-    max_leaves=8,
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.sampled_from(["intff", "bp", "mnist", "784,10", "12C3", "P2", "conv", ""]),
 )
+FIELDS = st.sampled_from(["kind", "count", "units", "value", "epochs", "channels", "unit_weights", "x"])
+INNER = st.one_of(LEAVES, st.lists(LEAVES, max_size=3), st.dictionaries(FIELDS, LEAVES, max_size=3))
+VALUES = st.one_of(LEAVES, st.lists(INNER, max_size=3), st.dictionaries(FIELDS, INNER, max_size=3))
 PARTS = st.sampled_from(["version", "dataset", "noise", "architecture", "algorithm", "training", "preset", "extra"])
 
 

@@ -1,0 +1,164 @@
+"""What is run: the rows of each experiment, with the paper's figures beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from intff.presets import PRESETS, merge
+from intff.spec import TrainSpec, read_spec
+
+RATES = (0.001, 0.003, 0.01)
+"""The learning rates that every row chooses from: a factor of about three apart, which is as fine as Adam asks for,
+around the default of 0.003."""
+TUNING_SEED = 1000
+"""Seeds the runs that choose a rate. No reported run has it, so none is picked by its own validation images."""
+_TUNING_SHARE = 3  # a third of the epochs: choosing among three rates costs a row as much as one more seed
+
+DENSE_SEEDS, HEAVY_SEEDS = 5, 3
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: a spec without its seed and learning rate, and what the paper says of it."""
+
+    name: str
+    group: str
+    """Rows of one group are compared with each other, seed by seed."""
+    given: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Beside the preset of the row's name, or a whole spec that names another one."""
+    paper: float | None = None
+    """Test accuracy, 0 to 1."""
+    paper_seconds: float | None = None
+    seeds: int = DENSE_SEEDS
+    corrupted: float | None = None
+    """Share of the training set that is corrupted, 0 to 1, where that is what an experiment varies."""
+    tuned_as: Row | None = None
+    """The row whose learning rate this one takes over; None chooses its own."""
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The spec as it would be written."""
+        return merge({"preset": self.name}, dict(self.given)) if self.name in PRESETS else dict(self.given)
+
+    @property
+    def exists(self) -> bool:
+        """Whether the preset that the row starts from is there."""
+        return self.data.get("preset", "") in PRESETS or "architecture" in self.data
+
+    @property
+    def spec(self) -> TrainSpec:
+        """The row's spec with the preset's own seed and rate."""
+        return read_spec(self.data)
+
+    def run(self, seed: int, rate: float) -> TrainSpec:
+        """One run of the row; the seed also draws the data split, the same one for every row."""
+        return self._with(seed=seed, learning_rate=rate)
+
+    def tuning(self, rate: float) -> TrainSpec:
+        """A shortened run that shows, on validation images, what a learning rate gives."""
+        epochs = max(1, self.spec.training.epochs // _TUNING_SHARE)
+        return self._with(seed=TUNING_SEED, learning_rate=rate, epochs=epochs)
+
+    def _with(self, **training: float) -> TrainSpec:
+        return read_spec(merge(self.data, {"training": training}))
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Rows that are shown together."""
+
+    title: str
+    all_rows: tuple[Row, ...]
+    note: str = ""
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows that can be run."""
+        return tuple(row for row in self.all_rows if row.exists)
+
+
+_TABLE1 = (
+    Row("table1_intff_small", "small", paper=0.9404, paper_seconds=3081),
+    Row("table1_ff_small", "small", paper=0.9464, paper_seconds=3523),
+    Row("table1_bp_small", "small", paper=0.9607, paper_seconds=3086),
+    Row("table1_intff_large", "large", paper=0.9800, paper_seconds=7103),
+    Row("table1_ff_large", "large", paper=0.9448, paper_seconds=7126),
+    Row("table1_bp_large", "large", paper=0.9727, paper_seconds=5300),
+    Row("table1_intff_small_overlay", "small", paper=0.9404, paper_seconds=3081),
+    Row("table1_intff_large_overlay", "large", paper=0.9800, paper_seconds=7103),
+    Row("table1_bp_conv", "the paper's convolution", paper=0.9771, paper_seconds=8291, seeds=HEAVY_SEEDS),
+    Row("intff_conv", "convolution", seeds=HEAVY_SEEDS),
+    Row("bp_conv", "convolution", seeds=HEAVY_SEEDS),
+    Row("intff_attention", "attention", seeds=HEAVY_SEEDS),
+    Row("bp_attention", "attention", seeds=HEAVY_SEEDS),
+)
+
+_PLAIN_UNITS = (("small", (100, 50, 30, 10)), ("large", (200, 200, 200, 50, 50)))
+_RELU = tuple(
+    Row(
+        f"bp_{size}_relu",
+        size,
+        {"preset": f"table1_bp_{size}", "architecture": {"units": [list(units)], "activation": "relu"}},
+    )
+    for size, units in _PLAIN_UNITS
+)
+"""Backpropagation with the paper's activation, so that it is not held back by one chosen for local losses."""
+
+_THIRD_UNIT = {"preset": "table2_intff", "architecture": "784,(100,100),(100,100),(10)"}
+
+_TABLE2 = (
+    Row("table2_intff", "noisy", paper=0.9438),
+    Row("table2_ff", "noisy", paper=0.9078),
+    Row("table2_bp", "noisy", paper=0.9383),
+    Row(
+        "bp_noisy_relu",
+        "noisy",
+        {"preset": "table2_bp", "architecture": {"units": [[100] * 4], "activation": "relu"}},
+    ),
+    # The paper's text has a softmax layer here; its published script a third unit of ten neurons.
+    Row("table2_intff_softmax", "noisy", paper=0.9412),
+    Row("table2_intff_third_unit", "noisy", _THIRD_UNIT, paper=0.9412),
+    Row("table2_intff_overlay", "noisy", paper=0.9438),
+)
+
+_SHARES = (0.0, 0.5, 0.75, 0.9)
+
+
+def _sweep() -> tuple[Row, ...]:
+    """Table 2's networks at several shares of corrupted data, 0.75 being the paper's."""
+    bases = {row.name: row for row in _TABLE2}
+    return tuple(
+        Row(
+            f"sweep_{kind}_{round(100 * share)}",
+            f"{round(100 * share)} % corrupted",
+            {"preset": f"table2_{kind}", "noise": _noise(share)},
+            corrupted=share,
+            seeds=HEAVY_SEEDS,
+            tuned_as=bases[f"table2_{kind}"],
+        )
+        for share in _SHARES
+        for kind in ("intff", "ff", "bp")
+    )
+
+
+def _noise(share: float) -> object:
+    return {0.0: "none", 0.75: "paper_mixture"}.get(share, {"kind": "mixture"})
+
+
+EXPERIMENTS = {
+    "table1": Experiment("Table 1: clean MNIST", _TABLE1 + _RELU),
+    "table2": Experiment("Table 2: corrupted training set, clean test set", _TABLE2),
+    "figure3": Experiment(
+        "Figure 3: the local loss of each hidden unit",
+        tuple(row for row in _TABLE1 if row.name in ("table1_intff_small", "table1_intff_large")),
+        "The runs are Table 1's.",
+    ),
+    "noise-sweep": Experiment(
+        "Accuracy against the share of corrupted training data",
+        _sweep(),
+        "Each algorithm trains at every share with the learning rate that it chose for Table 2.",
+    ),
+}
+"""By the name that the command line gives them."""

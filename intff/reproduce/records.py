@@ -1,0 +1,118 @@
+"""Finished runs on the disk: one file each, named by its spec, so that nothing is run twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from intff.errors import IntffError, SpecError
+from intff.spec import TrainSpec, read_spec
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gave: a result, or the error that it will always end with."""
+
+    result: dict[str, Any] | None
+    """The fields of `intff.progress.Result`."""
+    metrics: list[dict[str, Any]]
+    """The fields of `intff.progress.EpochMetrics`, an entry for each finished epoch."""
+    error: dict[str, str] | None = None
+    """`code` and `message`; a diverged run diverges again."""
+    build: dict[str, Any] | None = None
+    """What ran it: versions, device, threads."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished run."""
+
+    spec: TrainSpec
+    outcome: Outcome
+
+
+class RecordDamaged(IntffError):
+    """A file among the records that this project did not write, or that was changed since."""
+
+    code = "record_damaged"
+
+
+class Records:
+    """The finished runs of one folder.
+
+    A file keeps the whole spec, and a run is found by what its spec means today: an option that is
+    added later, with a default that changes nothing, leaves the records valid.
+
+    Raises:
+        RecordDamaged: a file of the folder is not a record.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.foreign: list[Path] = []
+        """Records of specs that this version of the project does not read."""
+        self._records: dict[str, Record] = {}
+        for file in sorted(folder.glob("*.json")) if folder.exists() else ():
+            record = _read(file)
+            if record is None:
+                self.foreign.append(file)
+            else:
+                self._records[key(record.spec)] = record
+
+    def find(self, spec: TrainSpec) -> Record | None:
+        """The finished run of this very spec."""
+        return self._records.get(key(spec))
+
+    def seeds_of(self, spec: TrainSpec) -> Iterator[tuple[int, Record]]:
+        """All finished runs that differ from this spec in the seed alone, by seed."""
+        seedless = _seedless(spec)
+        alike = [record for record in self._records.values() if _seedless(record.spec) == seedless]
+        for record in sorted(alike, key=lambda record: record.spec.training.seed):
+            yield record.spec.training.seed, record
+
+    def add(self, record: Record) -> None:
+        """Put a finished run away; its file is there whole or not at all, also after a crash."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        content = {"version": 1, "spec": record.spec.model_dump(mode="json"), **asdict(record.outcome)}
+        descriptor, partial = tempfile.mkstemp(prefix=".", suffix=".partial", dir=self.folder)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(content, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(partial).chmod(0o644)  # mkstemp's 0600 would hide it from whoever draws the report
+            Path(partial).replace(self.folder / f"{key(record.spec)}.json")
+        except BaseException:
+            Path(partial).unlink(missing_ok=True)
+            raise
+        self._records[key(record.spec)] = record
+
+
+def key(spec: TrainSpec) -> str:
+    """What tells specs apart: equal for equal runs."""
+    written = json.dumps(spec.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(written.encode()).hexdigest()[:16]
+
+
+def _seedless(spec: TrainSpec) -> TrainSpec:
+    return spec.model_copy(update={"training": spec.training.model_copy(update={"seed": 0})})
+
+
+def _read(file: Path) -> Record | None:
+    try:
+        content = json.loads(file.read_bytes())
+        outcome = Outcome(content["result"], content["metrics"], content["error"], content["build"])
+        written = content["spec"]
+    except (ValueError, TypeError, KeyError) as error:
+        msg = f"{file} is not the record of a run ({error!r}); move it away, and the run is made again"
+        raise RecordDamaged(msg) from error
+    try:
+        return Record(read_spec(written), outcome)
+    except SpecError:
+        return None

@@ -1,0 +1,97 @@
+"""Who executes a run: a process of this machine, or a running service by an entry point of `intff.job_runners`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from importlib.metadata import entry_points
+from typing import Protocol
+
+from intff.errors import IntffError, MissingExtra
+from intff.reproduce.records import Outcome
+from intff.spec import TrainSpec
+
+
+class RunFailed(IntffError):
+    """A run ended without a result, for a reason that may be gone the next time."""
+
+    code = "run_failed"
+
+
+class Runner(Protocol):
+    """Executes runs; may be called by several threads at once."""
+
+    def __call__(self, spec: TrainSpec, name: str) -> Outcome:
+        """Execute one run to its end.
+
+        Raises:
+            RunFailed: there is no outcome; asked again, there may be one.
+        """
+
+    def stop(self) -> None:
+        """Let every run that is under way end soon, by RunFailed."""
+
+
+class LocalRunner:
+    """Executes each run in a process of its own with one thread, so that several do not disturb each other."""
+
+    def __init__(self) -> None:
+        self._processes: set[subprocess.Popen[str]] = set()
+        self._stopped = threading.Event()
+
+    def __call__(self, spec: TrainSpec, name: str) -> Outcome:
+        """Execute one run to its end; see `Runner`."""
+        del name
+        if self._stopped.is_set():
+            msg = "stopped"
+            raise RunFailed(msg)
+        command = [sys.executable, "-m", "intff.reproduce.one_run"]
+        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+        # Its standard input stays open: the process ends itself when this one is gone.
+        with subprocess.Popen(  # noqa: S603 -- this very Python and a module of its own
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=one_thread
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            self._processes.add(process)
+            try:
+                process.stdin.write(spec.model_dump_json() + "\n")
+                process.stdin.flush()
+                answer = process.stdout.read()
+            except BrokenPipeError:
+                answer = ""
+            finally:
+                self._processes.discard(process)
+        return _outcome(answer, process.returncode)
+
+    def stop(self) -> None:
+        """End the processes; see `Runner`."""
+        self._stopped.set()
+        for process in list(self._processes):
+            process.terminate()
+
+
+def remote_runner(url: str, api_key: str | None) -> Runner:
+    """Executes runs as jobs of a running service.
+
+    Raises:
+        MissingExtra: no installed package knows how.
+    """
+    for point in entry_points(group="intff.job_runners", name="http"):
+        runner: Runner = point.load()(url, api_key)
+        return runner
+    msg = "--url needs the service's client; install it with: pip install 'intff[service]'"
+    raise MissingExtra(msg)
+
+
+def _outcome(answer: str, code: int) -> Outcome:
+    if not answer:
+        msg = f"its process ended with exit code {code} and no result"
+        raise RunFailed(msg)
+    content = json.loads(answer)
+    if "failed" in content:
+        raise RunFailed(content["failed"])
+    return Outcome(**content)

@@ -1,0 +1,101 @@
+"""What a row's finished runs come to: its accuracy over seeds, and how far it is from another row, seed by seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from intff.notation import write
+from intff.reproduce.plan import Row
+from intff.reproduce.records import Records
+from intff.reproduce.runs import chosen_rate
+from intff.reproduce.statistics import Sample, differences, sample
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A row with at least one finished run; accuracies are 0 to 1."""
+
+    row: Row
+    rate: float
+    """The learning rate that validation chose."""
+    by_seed: dict[int, float]
+    """Test accuracy."""
+    test: Sample
+    validation: Sample
+    seconds: Sample
+    metrics: list[dict[str, Any]]
+    """The epochs of the first seed."""
+
+    @property
+    def kind(self) -> str:
+        """The algorithm."""
+        kind: str = self.row.spec.algorithm.kind
+        return kind
+
+    @property
+    def architecture(self) -> str:
+        """In the paper's notation; a plain list of layers where a unit is a layer or all layers are one."""
+        architecture = self.row.spec.architecture
+        written = write(architecture.input_size, architecture.model_dump(mode="json")["units"])
+        return written if self.kind == "intff" else written.replace("(", "").replace(")", "")
+
+
+def summarise(row: Row, records: Records) -> Summary | None:
+    """Sum up the row's finished runs with the rate that it chose; None before the first."""
+    rate = chosen_rate(row, records)
+    if rate is None:
+        return None
+    found = {seed: record for seed, record in records.seeds_of(row.run(0, rate)) if record.outcome.result is not None}
+    results = {seed: record.outcome.result or {} for seed, record in found.items()}
+    results = {seed: result for seed, result in results.items() if "test_accuracy" in result}
+    if not results:
+        return None
+    by_seed = {seed: float(result["test_accuracy"]) for seed, result in results.items()}
+    first = found[min(results)].outcome
+    return Summary(
+        row=row,
+        rate=rate,
+        by_seed=by_seed,
+        test=sample(list(by_seed.values())),
+        validation=sample([float(result["validation_accuracy"]) for result in results.values()]),
+        seconds=sample([float(result["train_seconds"]) for result in results.values()]),
+        metrics=first.metrics,
+    )
+
+
+def summaries(rows: tuple[Row, ...], records: Records) -> list[Summary]:
+    """Of every row that has a finished run, in the plan's order."""
+    return [found for row in rows if (found := summarise(row, records)) is not None]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One row minus another over the seeds that both have."""
+
+    ours: Summary
+    theirs: Summary
+    gap: Sample
+
+    @property
+    def verdict(self) -> str:
+        """What the interval allows to say."""
+        if self.gap.low is None or self.gap.high is None:
+            return "one seed decides nothing"
+        if self.gap.low > 0:
+            return "above"
+        if self.gap.high < 0:
+            return "below"
+        return "no difference shown"
+
+
+def difference(ours: Summary, theirs: Summary) -> Difference | None:
+    """Compare two rows; None where they share no seed."""
+    gaps = differences(ours.by_seed, theirs.by_seed)
+    return Difference(ours, theirs, sample(gaps)) if gaps else None
+
+
+def best(of: list[Summary], kind: str) -> Summary | None:
+    """The row of an algorithm with the highest validation accuracy."""
+    rows = [found for found in of if found.kind == kind]
+    return max(rows, key=lambda found: found.validation.mean, default=None)
