@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from intff.batches import epoch_batches
+from intff.batches import Movable, epoch_batches
 from intff.build import build_network, build_objective, draw_negatives
 from intff.inference import score
 from intff.spec import TrainSpec, read_spec
@@ -122,13 +122,13 @@ def _epoch(spec: TrainSpec, images: Tensor, labels: Tensor) -> Callable[[], None
     network = build_network(spec)
     objective = build_objective(spec, network)
     optimizer = torch.optim.Adam(network.parameters(), lr=spec.training.learning_rate, fused=True)
+    movable = Movable(images, spec.training.jitter)
 
     def epoch() -> None:
         batches = epoch_batches(
-            images,
+            movable,
             labels,
             batch_size=BATCH,
-            jitter=spec.training.jitter,
             seed=0,
             epoch=1,
             draw_negatives=lambda shifted, drawn, generator: draw_negatives(spec, shifted, drawn, generator),
