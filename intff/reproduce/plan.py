@@ -144,7 +144,8 @@ def _sweep() -> tuple[Row, ...]:
 
 
 def _noise(share: float) -> object:
-    return {0.0: "none", 0.75: "paper_mixture"}.get(share, {"kind": "mixture"})
+    """The paper's mixture at another share; the same three corruptions in equal parts."""
+    return {0.0: "none", 0.75: "paper_mixture"}.get(share, {"kind": "mixture", "share": share})
 
 
 EXPERIMENTS = {

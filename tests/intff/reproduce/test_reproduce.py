@@ -16,7 +16,7 @@ import pytest
 from intff.errors import IntffError
 from intff.reproduce import plan, report
 from intff.reproduce.plan import EXPERIMENTS, RATES, Experiment, Row
-from intff.reproduce.records import Outcome, Record, RecordDamaged, Records
+from intff.reproduce.records import Outcome, Record, RecordDamaged, Records, key
 from intff.reproduce.runners import LocalRunner
 from intff.reproduce.runs import chosen_rate, execute, pending, result_runs, tuning_runs
 from intff.reproduce.summary import difference, summarise
@@ -95,6 +95,12 @@ def test_all_rows_of_a_seed_have_the_same_split_and_passes() -> None:
             rules = (spec.dataset, spec.noise, spec.training)
             groups.setdefault(row.group, set()).add(rules)
         assert all(len(rules) == 1 for rules in groups.values()), experiment
+
+
+def test_the_sweep_trains_at_the_shares_that_it_says() -> None:
+    rows = EXPERIMENTS["noise-sweep"].rows
+    assert [row.spec.noise.as_mixture().share for row in rows] == [row.corrupted for row in rows]
+    assert len({key(row.spec) for row in rows}) == len(rows) == 12
 
 
 def test_a_difference_is_of_the_seeds_that_both_have(tmp_path: Path) -> None:
