@@ -23,8 +23,8 @@ from torch.nn.functional import cross_entropy
 from intff.batches import Movable, epoch_batches
 from intff.build import build_network, build_objective, draw_negatives
 from intff.inference import score
-from intff.runs import added
 from intff.objectives import StepLosses
+from intff.runs import added
 from intff.spec import TrainSpec, read_spec
 
 WIDTHS = (784, 200, 200, 200, 50, 50, 10)
@@ -148,6 +148,7 @@ def _epoch(spec: TrainSpec, images: Tensor, labels: Tensor) -> Callable[[], None
     movable = Movable(images, spec.training.jitter)
 
     def epoch() -> None:
+        sums: StepLosses | None = None
         batches = epoch_batches(
             movable,
             labels,
