@@ -39,12 +39,15 @@ def build_network(spec: TrainSpec) -> Network:
         head = linear(torch.Size(outputs).numel(), classes, generator)
         return BackpropNetwork(hidden, head, NORMALIZATIONS.get(algorithm.normalization))
     normalization = NORMALIZATIONS[algorithm.normalization]
+    vectors = seeded(
+        spec.training.seed, "embeddings"
+    )  # of their own, so that every encoding begins with the same layers
     units = []
     for unit, shapes in zip(spec.architecture.units, spec.architecture.shapes, strict=True):
         built = [next(layers) for _ in unit]
         embedding = None
         if algorithm.label_encoding.kind == "embedding":
-            embedding = _EMBEDDING_DEVIATION * torch.randn((classes, shapes[0][0]), generator=generator)
+            embedding = _EMBEDDING_DEVIATION * torch.randn((classes, shapes[0][0]), generator=vectors)
         units.append(HiddenUnit(built, normalization, embedding))
     given = algorithm.unit_weights
     return GoodnessNetwork(

@@ -9,6 +9,10 @@ from intff.batches import as_floats
 from intff.networks import Network, Scores
 from intff.spec.limits import SCORED_AT_ONCE
 
+_IN_CACHE = 200
+"""Images at once on a CPU, whose caches then hold their activations: less than two thirds of the time of a thousand,
+under ten labels each or through convolutions."""
+
 
 @torch.inference_mode()
 def score(network: Network, images: Tensor) -> Scores:
@@ -23,7 +27,7 @@ def score(network: Network, images: Tensor) -> Scores:
     """
     was_training = network.training
     network.eval()
-    split = torch.split(images, SCORED_AT_ONCE)
+    split = torch.split(images, SCORED_AT_ONCE if images.is_cuda else _IN_CACHE)
     pieces = [network(as_floats(piece) if piece.dtype == torch.uint8 else piece) for piece in split]
     network.train(was_training)
     return Scores(*(None if column[0] is None else torch.cat(column) for column in zip(*pieces, strict=True)))

@@ -86,8 +86,9 @@ class LocalObjective:
                 losses, positive, negative = self._losses(goodness)
                 step(losses.sum())
             last.append((losses.detach(), positive, negative))
-            with torch.no_grad():
-                hidden = network.unit(number, hidden, variants)
+            if number + 1 < len(network.units):
+                with torch.no_grad():
+                    hidden = network.unit(number, hidden, variants)
         units, positives, negatives = (torch.cat(parts) for parts in zip(*last, strict=True))
         total = units.sum()
         if network.head is not None:

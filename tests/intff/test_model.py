@@ -10,6 +10,7 @@ import pytest
 import intff
 from intff import Model, TrainSpec, datasets, load_model, train
 from intff.errors import CheckpointError, ImageError
+from intff.networks import GoodnessNetwork
 from intff.progress import Event, Finished, Started
 from intff.spec import Digits
 
@@ -40,6 +41,50 @@ def test_a_saved_model_comes_back_the_same(model: Model, model_folder: Path) -> 
     assert loaded.spec == model.spec
     assert loaded.result == model.result
     assert loaded.predict(_some()) == model.predict(_some())
+
+
+@pytest.fixture(scope="module")
+def convolutional(digits_spec: SpecOf) -> Model:
+    """Batch normalisation, pooling and attention; labels as groups; units that count as fits best."""
+    algorithm = {"unit_weights": "calibrated", "classifier": "softmax"}
+    return train(digits_spec("64,(12C3,P2),(12C2,A4),(11)", algorithm, epochs=2, learning_rate=0.01))
+
+
+def test_a_saved_convolutional_model_comes_back_the_same(convolutional: Model, tmp_path: Path) -> None:
+    convolutional.save(tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    assert loaded.spec == convolutional.spec
+    assert loaded.result == convolutional.result
+    assert loaded.predict(_some()) == convolutional.predict(_some())
+
+
+def test_its_units_count_as_was_fitted(convolutional: Model) -> None:
+    network = convolutional.network
+    assert isinstance(network, GoodnessNetwork)
+    weights = network.unit_weights.tolist()
+    assert sum(weights) == pytest.approx(3, rel=1e-5)
+    assert weights != [1, 1, 1]
+    for prediction in convolutional.predict(_some()):
+        assert prediction.goodness is not None
+        assert prediction.unit_goodness is not None
+        assert prediction.probabilities is not None
+        summed = [
+            sum(weight * unit for weight, unit in zip(weights, units, strict=True))
+            for units in zip(*prediction.unit_goodness, strict=True)
+        ]
+        assert summed == pytest.approx(prediction.goodness, rel=1e-4)
+        assert prediction.label == str(int(np.argmax(prediction.probabilities)))
+
+
+def test_what_else_is_predicted_changes_no_prediction(convolutional: Model) -> None:
+    """Batch normalisation goes by what it has seen in training, not by the images at hand."""
+    before = {name: weight.clone() for name, weight in convolutional.network.state_dict().items()}
+    together = convolutional.predict(_some())
+    for image, wanted in zip(_some(), together, strict=True):
+        alone = convolutional.predict(image[None])[0]
+        assert alone.goodness == pytest.approx(wanted.goodness, rel=1e-4, abs=1e-5)
+        assert alone.probabilities == pytest.approx(wanted.probabilities, rel=1e-4, abs=1e-5)
+    assert all(bool((weight == before[name]).all()) for name, weight in convolutional.network.state_dict().items())
 
 
 def test_every_way_to_write_the_same_image_is_predicted_the_same(model: Model) -> None:

@@ -230,6 +230,70 @@ def test_intff_of_one_layer_units_is_ff(intff: str, ff: str, encoding: str, nega
     assert any(bool(gradient.any()) for gradient in gradients[0][len(gradients[0]) // 2 :])
 
 
+@pytest.mark.parametrize(("goodness", "normalization", "loss"), OPTIONS)
+def test_so_it_is_with_every_goodness_normalisation_and_loss(goodness: str, normalization: str, loss: str) -> None:
+    gradients = []
+    for kind, architecture in (("intff", "64,(12),(7)"), ("ff", "64,12,7")):
+        spec = _spec(architecture, kind=kind, goodness=goodness, normalization=normalization, loss=loss)
+        network = build_network(spec)
+        gradients.append(_gradients(network, build_objective(spec, network)(*_batch_for(spec)).total))
+    assert _equal(*gradients)
+    assert any(bool(gradient.any()) for gradient in gradients[0])
+
+
+@pytest.mark.parametrize("architecture", [DENSE, CONV, ATTENTION])
+def test_with_every_wrong_label_a_groups_loss_is_cross_entropy_of_the_groups(architecture: str) -> None:
+    """Each unit is a classifier of its own, whose logits are its groups' goodness times four."""
+    spec = _spec(architecture, goodness="sum_square")
+    network = build_network(spec)
+    assert isinstance(network, GoodnessNetwork)
+    images, labels, negatives = _batch_for(spec)
+    losses = build_objective(spec, network)(images, labels, negatives)
+    hidden, total = images, torch.tensor(0.0)
+    for number, unit in enumerate(network.units):
+        hidden = unit(hidden.detach())
+        groups = [part.flatten(1).square().sum(dim=1) for part in hidden.tensor_split(10, dim=1)]
+        local = cross_entropy(4 * torch.stack(groups, dim=1), labels)
+        assert losses.units[number].item() == pytest.approx(local.item(), rel=1e-4)
+        total = total + local
+    for ours, theirs in zip(_gradients(network, losses.total), _gradients(network, total), strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4 * max(1.0, float(theirs.abs().max())))
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("kind", ["hybrid", "rotated", "noisy_copy", "gaussian_noise"])
+def test_negative_images_are_looked_at_under_the_true_label(encoding: str, kind: str) -> None:
+    spec = _spec(DENSE, label_encoding=encoding, negatives=kind, loss="softplus")
+    network = build_network(spec)
+    assert isinstance(network, GoodnessNetwork)
+    images, labels, negatives = _batch_for(spec)
+    losses = build_objective(spec, network)(images, labels, negatives)
+    positive = network.label_goodness(images, labels.unsqueeze(1)).squeeze(2)  # [batch, units]
+    negative = network.label_goodness(negatives / 255, labels.unsqueeze(1)).squeeze(2)
+    wanted = (_softplus(THETA - positive) + _softplus(negative - THETA)) / 2
+    assert losses.units.tolist() == pytest.approx(wanted.mean(dim=0).tolist(), rel=1e-4)
+    assert losses.positive.tolist() == pytest.approx(positive.mean(dim=0).tolist(), rel=1e-4)
+    assert losses.negative.tolist() == pytest.approx(negative.mean(dim=0).tolist(), rel=1e-4)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_hard_labels_are_those_that_all_units_together_find_likely(encoding: str) -> None:
+    """Goodness raised to the sky leaves the noise no say: the likeliest wrong labels are taken."""
+    spec = _spec(DENSE, label_encoding=encoding, negatives={"kind": "hard_label", "count": 2}, loss="softplus")
+    network = build_network(spec)
+    assert isinstance(network, GoodnessNetwork)
+    network.goodness = lambda hidden: 1e6 * GOODNESS["mean_square"](hidden)
+    images, labels, noise = _batch_for(spec)
+    losses = build_objective(spec, network)(images, labels, noise)
+    every = network.unit_goodness(images)
+    hardest = []
+    for image, label in enumerate(labels.tolist()):
+        ranked = every[image].sum(dim=0).argsort(descending=True).tolist()
+        hardest.append([other for other in ranked if other != label][:2])
+    wanted = every.gather(2, torch.tensor(hardest).unsqueeze(1).expand(-1, 2, -1)).mean(dim=(0, 2))
+    assert losses.negative.tolist() == pytest.approx(wanted.tolist(), rel=1e-4)
+
+
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("steps", [1, 3])
 def test_one_unit_after_the_other_sees_what_the_one_before_has_become(encoding: str, steps: int) -> None:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from intff import Trainer, TrainSpec, runs
+from intff.calibration import fitted_unit_weights
 from intff.checkpoint import History
 from intff.errors import Diverged, OutOfMemory
-from intff.inference import accuracy
-from intff.networks import Network
+from intff.inference import accuracy, score
+from intff.networks import GoodnessNetwork, Network
 from intff.progress import EpochEnd, EpochMetrics, Event, Finished, Result, Started, Step
 from intff.spec import read_spec
 
@@ -168,6 +169,62 @@ def test_a_network_larger_than_the_memory_is_told_so() -> None:
         Trainer(spec)
 
 
+def test_with_one_unit_the_order_of_units_changes_nothing(digits_spec: SpecOf) -> None:
+    """Nor for backpropagation, which has none."""
+    for architecture, algorithm in (("64,(14,12)", "intff"), ("64,(12C3,P2)", "intff"), ("64,14,12,10", "bp")):
+        together, one_by_one = (
+            _run(digits_spec(architecture, algorithm, unit_order=order))[0] for order in ("together", "one_by_one")
+        )
+        assert fingerprint(together.network) == fingerprint(one_by_one.network)
+
+
+def test_with_several_units_and_steps_the_order_does(digits_spec: SpecOf) -> None:
+    found = {
+        fingerprint(_run(digits_spec("64,(14),(12)", **order))[0].network)
+        for order in (
+            {"unit_order": "together"},
+            {"unit_order": "one_by_one"},
+            {"unit_order": "one_by_one", "steps_per_unit": 2},
+        )
+    }
+    assert len(found) == 3
+
+
+def test_the_learning_rate_rises_and_then_follows_its_schedule(digits_spec: SpecOf) -> None:
+    """At the starts of eight epochs: up in two of them, held for three, and down in a straight line."""
+    schedule = {"schedule": "hold_then_decay", "warmup": 0.25, "learning_rate": 0.01}
+    _, events = _run(digits_spec("64,(14)", epochs=8, **schedule))
+    rates = [epoch.learning_rate for epoch in _metrics(events)]
+    assert rates == pytest.approx([0, 0.005, 0.01, 0.01, 0.01, 0.01, 0.02 / 3, 0.01 / 3])
+
+
+def test_calibrated_units_count_as_fits_the_validation_images(digits_spec: SpecOf) -> None:
+    """The weights are learnt as if all units counted alike, and the fit is the last epoch's."""
+    calibrated, events = _run(digits_spec("64,(20),(14)", {"unit_weights": "calibrated"}))
+    equal, _ = _run(digits_spec("64,(20),(14)"))
+    assert isinstance(calibrated.network, GoodnessNetwork)
+    assert isinstance(equal.network, GoodnessNetwork)
+    assert all(map(torch.equal, calibrated.network.parameters(), equal.network.parameters()))
+    data = calibrated._run.data
+    unit_goodness = score(equal.network, data.validation_images).unit_goodness
+    assert unit_goodness is not None
+    weights = fitted_unit_weights(unit_goodness, data.validation_labels)
+    assert torch.equal(calibrated.network.unit_weights, weights)
+    assert weights.tolist() != [1, 1]
+    right = calibrated.network.weighted(unit_goodness).argmax(dim=1) == data.validation_labels
+    assert _result(events).validation_accuracy == pytest.approx(float(right.double().mean()))
+
+
+def test_batch_normalisation_goes_by_what_was_seen_in_training(digits_spec: SpecOf) -> None:
+    trainer, _ = _run(digits_spec("64,(12C3,P2)", epochs=1))
+    assert isinstance(trainer.network, GoodnessNetwork)
+    buffers = dict(trainer.network.named_buffers())
+    means = [mean for name, mean in buffers.items() if name.endswith("mean")]
+    variances = [variance for name, variance in buffers.items() if name.endswith("variance")]
+    assert bool(means[0].all())
+    assert float((variances[0] - 1).abs().min()) > 1e-4
+
+
 def test_early_stopping_keeps_the_best_epochs_weights(digits_spec: SpecOf) -> None:
     spec = digits_spec(epochs=200, learning_rate=0.05, schedule="constant", early_stopping={"patience": 2})
     trainer = Trainer(spec)
@@ -238,18 +295,23 @@ def _facts(epochs: list[EpochMetrics]) -> list[dict[str, Any]]:
         ("64,(12),(11)", {"negatives": "noisy_copy", "label_encoding": "embedding"}),
         ("64,(12),(11)", {"negatives": "gaussian_noise"}),
         ("64,(12C3,A4),12,10", {"kind": "bp", "normalization": "rms"}),
+        ("64,(12C3,P2),(13C2p)", {"label_encoding": "embedding", "unit_weights": "calibrated"}),
+        ({"units": [[12], [11]], "activation": "relu"}, {"unit_weights": [0.5, 2], "loss": "softplus_logsumexp"}),
+        ({"units": [[12], [11]], "activation": "leaky_relu"}, "ff"),
+        ({"units": [["12C3", "P2"], [11]], "activation": "gelu"}, {"loss": "cross_entropy"}),
+        ({"units": [["12C2/2"], ["A4", 11]], "activation": "tanh"}, {"negatives": {"kind": "hard_label", "count": 9}}),
     ],
 )
 @pytest.mark.parametrize("noise", ["none", "paper_mixture"])
 def test_a_run_resumed_at_any_epochs_end_is_the_run_that_was_never_interrupted(
-    architecture: str, algorithm: object, noise: str, digits_spec: SpecOf, tmp_path: Path
+    architecture: object, algorithm: object, noise: str, digits_spec: SpecOf, tmp_path: Path
 ) -> None:
-    """Bit for bit: weights, metrics and the epoch that is kept, with early stopping on."""
+    """Bit for bit, for every option: weights, metrics and the epoch that is kept, with early stopping on."""
     order = {"unit_order": "one_by_one", "steps_per_unit": 2} if noise == "none" else {}
     schedule = {"schedule": "hold_then_decay", "warmup": 0.25} if noise == "none" else {}
     schedule |= {"epochs": 4, "jitter": 1, "learning_rate": 0.03, "early_stopping": {"patience": 2}}
     given = digits_spec(architecture, algorithm, **order, **schedule).model_dump(mode="json")
-    spec = read_spec({**given, "noise": noise})
+    spec = read_spec({**given, "noise": noise, "dataset": {"kind": "digits", "train_size": 300}})
     whole = Trainer(spec)
     events: list[Event] = []
     for event in whole.run():
