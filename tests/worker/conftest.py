@@ -72,7 +72,7 @@ class Workshop:
         with self.sessions() as session:
             return get_job(session, job.id, owner=NO_OWNER)
 
-    def wait_for(self, job: Job, happened: Callable[[Job], Any], seconds: float = 90.0) -> Job:
+    def wait_for(self, job: Job, happened: Callable[[Job], Any], seconds: float = 200.0) -> Job:
         deadline = time.monotonic() + seconds
         while not happened(now := self.job(job)):
             if time.monotonic() > deadline or now.status.is_terminal:
