@@ -18,6 +18,8 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 NOWHERE = "http://127.0.0.1:9"
 
+pytestmark = pytest.mark.xdist_group("quickstart")  # one at a time: each asks for the same port first
+
 
 def _start(home: Path, *arguments: str) -> subprocess.Popen[str]:
     rest = {name: value for name, value in os.environ.items() if not name.startswith("INTFF_")}
