@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import count
 
 from intff.reproduce.records import Outcome, key
 from intff.reproduce.runners import RunFailed
@@ -26,21 +27,17 @@ class JobRunner:
         """Submit the spec and wait for the job's end; see `intff.reproduce.runners.Runner`."""
         with Client(self._url, self._api_key) as client:
             try:
-                job = client.submit(
-                    spec.model_dump(mode="json"), name=f"reproduce: {name}", idempotency_key=f"reproduce-{key(spec)}"
-                )
-                job = self._wait(client, job)
+                job = self._wait(client, _submitted(client, spec, name))
                 metrics = client.metrics(job["id"])
             except ApiError as error:
                 raise RunFailed(str(error)) from error
-        build = {"device": f"{self._url}, job {job['id']}"}
+        build = {"job": job["id"]}
         if job["status"] == "succeeded":
             return Outcome(result=job["result"], metrics=metrics, build=build)
-        failure = job["error"] or {"code": job["status"], "message": f"the job was {job['status']}"}
-        if failure["code"] != "diverged":  # which it would do again
-            msg = f"job {job['id']}: {failure['message']}"
+        if not _is_final(job):
+            msg = f"job {job['id']}: {job['error']['message'] if job['error'] else 'it was cancelled'}"
             raise RunFailed(msg)
-        return Outcome(result=None, metrics=metrics, error=failure, build=build)
+        return Outcome(result=None, metrics=metrics, error=job["error"], build=build)
 
     def stop(self) -> None:
         """Leave the jobs to the service; a later call finds them again."""
@@ -60,3 +57,21 @@ class JobRunner:
                 if time.monotonic() - last_heard > PATIENCE_SECONDS:
                     raise
         return job
+
+
+def _submitted(client: Client, spec: TrainSpec, name: str) -> Job:
+    """The job of an earlier call, unless it ended without an outcome; then, or if there is none, a new one."""
+    for number in count(1):
+        job = client.submit(
+            spec.model_dump(mode="json"),
+            name=f"reproduce: {name}",
+            idempotency_key=f"reproduce-{key(spec)}-{number}",
+        )
+        if not job["is_terminal"] or _is_final(job):
+            return job
+    raise AssertionError
+
+
+def _is_final(job: Job) -> bool:
+    """Whether an ended job would end the same way again: with a model, or diverged."""
+    return job["status"] == "succeeded" or (job["error"] or {}).get("code") == "diverged"

@@ -76,6 +76,12 @@ class Records:
         for record in sorted(alike, key=lambda record: record.spec.training.seed):
             yield record.spec.training.seed, record
 
+    def machines(self) -> list[str]:
+        """What the runs ran on, each kind once; a service's jobs do not tell."""
+        builds = [record.outcome.build or {} for record in self._records.values()]
+        told = [f"{b['device']}, {b['threads']} thread{'s'[: b['threads'] > 1]}" for b in builds if "threads" in b]
+        return sorted(set(told))
+
     def add(self, record: Record) -> None:
         """Put a finished run away; its file is there whole or not at all, also after a crash."""
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from intff.plots import Curve, accuracy_against_noise, figure3
+from intff.plots import accuracy_against_noise, figure3
 from intff.reproduce.plan import EXPERIMENTS, RATES, Row
 from intff.reproduce.records import Records
-from intff.reproduce.statistics import Sample
 from intff.reproduce.summary import Difference, Summary, best, difference, summaries
+from intff.reproduce.sweep import curves, falls, table
+from intff.reproduce.wording import interval, percent, spread
 
 _HEAD = """# Results
 
@@ -19,8 +20,10 @@ All rows of a table are trained under the same rules: the same split (55,000 tra
 MNIST, drawn by the seed), the same number of passes for the rows that are compared, Adam, a cosine, images shifted by
 up to one pixel. Each row chose its learning rate from {rates} by validation accuracy, in a run of a third of the passes
 with a seed that is not reported. The test images were looked at once, at the end of each run. Accuracies are in
-percent: mean over seeds, standard deviation s, and the 95 % confidence interval of the mean (Student's t). Seconds are
-those of the training steps, one thread, on a machine that had other work to do: they order the rows, no more.
+percent: mean over seeds, standard deviation s, and the 95 % confidence interval of the mean (Student's t). A difference
+is taken seed by seed, by the row of each algorithm that is best on the validation images; its interval is that of one
+comparison, not of all together. Seconds are those of the training steps ({machines}), which may have shared their
+machine with other work: they order the rows, no more.
 
 IntFF and FF meet labels as groups (`label_encoding`, decision 0008) unless a row says *overlay*, which is the paper's
 own way. Backpropagation has the same layers and normalises its images like the hidden units do; *relu* rows have the
@@ -36,12 +39,13 @@ def write_report(records: Records, folder: Path) -> list[Path]:
     """
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
-    parts = [_HEAD.format(rates=", ".join(map(str, RATES)))]
+    parts = [_HEAD.format(rates=", ".join(map(str, RATES)), machines="; ".join(records.machines()) or "none yet")]
     written: list[Path] = []
     for name in ("table1", "table2"):
         experiment = EXPERIMENTS[name]
         found = summaries(experiment.rows, records)
-        parts += [f"## {experiment.title}\n", _table(found), *_comparisons(found), _missing(experiment.rows, found)]
+        parts += [f"## {experiment.title}\n", _table(found), *_comparisons(found), _at_the_ends(found)]
+        parts.append(_missing(experiment.rows, found))
     parts.append(f"## {EXPERIMENTS['figure3'].title}\n")
     for each in summaries(EXPERIMENTS["figure3"].rows, records):
         file = figures / f"figure3_{each.row.name}.svg"
@@ -52,9 +56,9 @@ def write_report(records: Records, folder: Path) -> list[Path]:
     parts.append(f"## {EXPERIMENTS['noise-sweep'].title}\n")
     if sweep:
         file = figures / "noise_sweep.svg"
-        file.write_bytes(accuracy_against_noise(_curves(sweep)))
+        file.write_bytes(accuracy_against_noise(curves(sweep)))
         written.append(file)
-        parts += [_sweep_table(sweep), f"![accuracy against noise](figures/{file.name})\n"]
+        parts += [table(sweep), falls(sweep), f"![accuracy against noise](figures/{file.name})\n"]
     parts.append(_missing(EXPERIMENTS["noise-sweep"].rows, sweep))
     page = folder / "results.md"
     page.write_text("\n".join(part for part in parts if part), encoding="utf-8")
@@ -68,9 +72,9 @@ def _table(found: list[Summary]) -> str:
     ]
     lines += [
         f"| {each.row.name} | {each.kind} {each.architecture} | {each.row.spec.training.epochs} | {each.rate:g} "
-        f"| **{_percent(each.test.mean)}** | {_spread(each.test)} | {_interval(each.test)} | {each.test.count} "
-        f"| {_percent(each.validation.mean)} | {each.seconds.mean:.0f} "
-        f"| {_percent(each.row.paper) if each.row.paper else '-'} |"
+        f"| **{percent(each.test.mean)}** | {spread(each.test)} | {interval(each.test)} | {each.test.count} "
+        f"| {percent(each.validation.mean)} | {each.seconds.mean:.0f} "
+        f"| {percent(each.row.paper) if each.row.paper else '-'} |"
         for each in found
     ]
     return "\n".join(lines) + "\n"
@@ -100,12 +104,10 @@ def _sentence(pair: Difference) -> str:
         "above": f"{ours} is above {theirs}",
         "below": f"{ours} is below {theirs}",
     }.get(pair.verdict, f"Between {ours} and {theirs} there is {pair.verdict}")
-    papers = (pair.ours.row.paper, pair.theirs.row.paper)
-    paper = ""
-    if papers[0] is not None and papers[1] is not None:
-        paper = f"; in the paper {100 * (papers[0] - papers[1]):+.2f}"
-    interval = _interval(pair.gap, signed=True)
-    return f"{said}: {100 * pair.gap.mean:+.2f} points ({interval}, {pair.gap.count} seeds{paper})."
+    paper = f"; in the paper {100 * pair.paper:+.2f}, {pair.order}" if pair.paper else ""
+    return (
+        f"{said}: {100 * pair.gap.mean:+.2f} points ({interval(pair.gap, signed=True)}, {pair.gap.count} seeds{paper})."
+    )
 
 
 def _losses(found: Summary) -> str:
@@ -119,38 +121,11 @@ def _losses(found: Summary) -> str:
     return f"Mean local loss in the first and the last pass of {found.row.name}, first seed: {told}."
 
 
-def _curves(sweep: list[Summary]) -> list[Curve]:
-    curves = []
-    for kind in ("intff", "bp", "ff"):
-        points = [
-            (each.row.corrupted, each.test) for each in sweep if each.kind == kind and each.row.corrupted is not None
-        ]
-        if points:
-            shares, samples = zip(*sorted(points, key=lambda point: point[0]), strict=True)
-            curves.append(
-                Curve(
-                    name={"intff": "IntFF", "bp": "BP", "ff": "FF"}[kind],
-                    x=shares,
-                    y=[each.mean for each in samples],
-                    low=[each.mean if each.low is None else each.low for each in samples],
-                    high=[each.mean if each.high is None else each.high for each in samples],
-                )
-            )
-    return curves
-
-
-def _sweep_table(sweep: list[Summary]) -> str:
-    shares = sorted({each.row.corrupted for each in sweep if each.row.corrupted is not None})
-    lines = ["| corrupted | IntFF | BP | FF | IntFF minus BP |", "|---|---|---|---|---|"]
-    for share in shares:
-        of = {each.kind: each for each in sweep if each.row.corrupted == share}
-        cells = [
-            f"{_percent(of[k].test.mean)} (s {_spread(of[k].test)})" if k in of else "-" for k in ("intff", "bp", "ff")
-        ]
-        gap = difference(of["intff"], of["bp"]) if {"intff", "bp"} <= of.keys() else None
-        cells.append(f"{100 * gap.gap.mean:+.2f} ({_interval(gap.gap, signed=True)})" if gap else "-")
-        lines.append(f"| {100 * share:.0f} % | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+def _at_the_ends(found: list[Summary]) -> str:
+    names = [f"{each.row.name} ({each.rate:g})" for each in found if each.rate in (RATES[0], RATES[-1])]
+    return (
+        f"Chose an end of the grid of rates, beyond which a better one may lie: {', '.join(names)}.\n" if names else ""
+    )
 
 
 def _missing(rows: tuple[Row, ...], found: list[Summary]) -> str:
@@ -158,18 +133,7 @@ def _missing(rows: tuple[Row, ...], found: list[Summary]) -> str:
     short = [
         f"{row.name} ({have.get(row.name, 0)} of {row.seeds})" for row in rows if have.get(row.name, 0) < row.seeds
     ]
-    return f"With fewer seeds than planned: {', '.join(short)}.\n" if short else ""
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f}"
-
-
-def _spread(of: Sample) -> str:
-    return "-" if of.deviation is None else f"{100 * of.deviation:.2f}"
-
-
-def _interval(of: Sample, *, signed: bool = False) -> str:
-    if of.low is None or of.high is None:
-        return "-"
-    return f"{100 * of.low:+.2f} to {100 * of.high:+.2f}" if signed else f"{100 * of.low:.2f} to {100 * of.high:.2f}"
+    lost = [f"{each.row.name} ({len(each.diverged)})" for each in found if each.diverged]
+    sentences = [f"With fewer seeds than planned: {', '.join(short)}.\n"] if short else []
+    sentences += [f"Diverged, and in no mean: {', '.join(lost)}.\n"] if lost else []
+    return "\n".join(sentences)

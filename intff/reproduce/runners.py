@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from importlib.metadata import entry_points
 from typing import Protocol
 
@@ -45,24 +46,26 @@ class LocalRunner:
     def __call__(self, spec: TrainSpec, name: str) -> Outcome:
         """Execute one run to its end; see `Runner`."""
         del name
-        if self._stopped.is_set():
-            msg = "stopped"
-            raise RunFailed(msg)
         command = [sys.executable, "-m", "intff.reproduce.one_run"]
         one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-        # Its standard input stays open: the process ends itself when this one is gone.
-        with subprocess.Popen(  # noqa: S603 -- this very Python and a module of its own
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=one_thread
-        ) as process:
+        pipe = subprocess.PIPE
+        answer = ""
+        # Its standard input stays open: the process ends itself when this one is gone. Ctrl-C reaches this one alone.
+        with (
+            suppress(BrokenPipeError),  # it died before it could read
+            subprocess.Popen(  # noqa: S603 -- this very Python and a module of its own
+                command, stdin=pipe, stdout=pipe, text=True, env=one_thread, start_new_session=True
+            ) as process,
+        ):
             assert process.stdin is not None
             assert process.stdout is not None
             self._processes.add(process)
+            if self._stopped.is_set():  # only now that `stop` would have found the process
+                process.terminate()
             try:
                 process.stdin.write(spec.model_dump_json() + "\n")
                 process.stdin.flush()
                 answer = process.stdout.read()
-            except BrokenPipeError:
-                answer = ""
             finally:
                 self._processes.discard(process)
         return _outcome(answer, process.returncode)
@@ -88,7 +91,7 @@ def remote_runner(url: str, api_key: str | None) -> Runner:
 
 
 def _outcome(answer: str, code: int) -> Outcome:
-    if not answer:
+    if code != 0:
         msg = f"its process ended with exit code {code} and no result"
         raise RunFailed(msg)
     content = json.loads(answer)

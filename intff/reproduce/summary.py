@@ -26,6 +26,8 @@ class Summary:
     seconds: Sample
     metrics: list[dict[str, Any]]
     """The epochs of the first seed."""
+    diverged: tuple[int, ...] = ()
+    """Seeds whose runs diverged; they are in no mean."""
 
     @property
     def kind(self) -> str:
@@ -46,7 +48,7 @@ def summarise(row: Row, records: Records) -> Summary | None:
     rate = chosen_rate(row, records)
     if rate is None:
         return None
-    found = {seed: record for seed, record in records.seeds_of(row.run(0, rate)) if record.outcome.result is not None}
+    found = dict(records.seeds_of(row.run(0, rate)))
     results = {seed: record.outcome.result or {} for seed, record in found.items()}
     results = {seed: result for seed, result in results.items() if "test_accuracy" in result}
     if not results:
@@ -61,6 +63,7 @@ def summarise(row: Row, records: Records) -> Summary | None:
         validation=sample([float(result["validation_accuracy"]) for result in results.values()]),
         seconds=sample([float(result["train_seconds"]) for result in results.values()]),
         metrics=first.metrics,
+        diverged=tuple(seed for seed, record in found.items() if record.outcome.error is not None),
     )
 
 
@@ -88,11 +91,37 @@ class Difference:
             return "below"
         return "no difference shown"
 
+    @property
+    def paper(self) -> float | None:
+        """The same difference between the paper's figures, where it has both."""
+        ours, theirs = self.ours.row.paper, self.theirs.row.paper
+        return None if ours is None or theirs is None else ours - theirs
+
+    @property
+    def order(self) -> str:
+        """What becomes of the paper's order of the two; empty where it has none."""
+        if not self.paper:
+            return ""
+        if self.verdict not in ("above", "below"):
+            return "the paper's order is not shown"
+        return f"the paper's order {'holds' if (self.paper > 0) == (self.verdict == 'above') else 'is reversed'}"
+
 
 def difference(ours: Summary, theirs: Summary) -> Difference | None:
     """Compare two rows; None where they share no seed."""
     gaps = differences(ours.by_seed, theirs.by_seed)
     return Difference(ours, theirs, sample(gaps)) if gaps else None
+
+
+def difference_of_falls(ours: tuple[Summary, Summary], theirs: tuple[Summary, Summary]) -> Sample | None:
+    """How much more accuracy we lose than they from the first of two rows to the second, seed by seed."""
+    falls = [
+        dict(zip(sorted(seeds), differences(first.by_seed, second.by_seed), strict=True))
+        for first, second in (ours, theirs)
+        if (seeds := first.by_seed.keys() & second.by_seed.keys())
+    ]
+    gaps = differences(*falls) if len(falls) == len((ours, theirs)) else []
+    return sample(gaps) if gaps else None
 
 
 def best(of: list[Summary], kind: str) -> Summary | None:

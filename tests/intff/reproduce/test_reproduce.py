@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from intff.errors import IntffError
 from intff.reproduce import plan, report
 from intff.reproduce.plan import EXPERIMENTS, RATES, Experiment, Row
 from intff.reproduce.records import Outcome, Record, RecordDamaged, Records, key
-from intff.reproduce.runners import LocalRunner
+from intff.reproduce.runners import LocalRunner, RunFailed
 from intff.reproduce.runs import chosen_rate, execute, pending, result_runs, tuning_runs
-from intff.reproduce.summary import difference, summarise
-from intff.spec import TrainSpec
+from intff.reproduce.summary import difference, summaries, summarise
+from intff.reproduce.sweep import falls
+from intff.spec import TrainSpec, read_spec
 
 SMALL: dict[str, Any] = {
     "dataset": "digits",
@@ -161,33 +163,119 @@ def test_every_row_of_the_plan_can_be_run() -> None:
 
 
 @pytest.mark.slow
-def test_the_command_plans_stops_and_goes_on(tmp_path: Path) -> None:
-    """A kill in the middle costs only the run under way."""
-    command = [
-        str(Path(sys.executable).with_name("intff")),
-        "reproduce",
-        "noise-sweep",
-        "--out",
-        str(tmp_path / "runs"),
-        "--json",
-    ]
-    planned = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, check=True)
-    lines = [json.loads(line) for line in planned.stdout.splitlines()]
-    assert len(lines) == 9  # three algorithms at three rates; the seeds wait for them
-    assert not any(line["done"] for line in lines)
-    running = subprocess.Popen([*command, "--only", "sweep_bp_0"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(3)
+def test_a_kill_in_the_middle_costs_only_the_run_under_way(tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    command = [sys.executable, str(Path(__file__).with_name("small_row.py")), "--out", str(folder), "--json"]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(list(folder.glob("*.json"))) < 2:
+        assert time.monotonic() < deadline
+        assert running.poll() is None
+        time.sleep(0.02)
     children = subprocess.run(["pgrep", "-P", str(running.pid)], capture_output=True, text=True, check=False)
     running.kill()
     running.wait()
-    deadline = time.monotonic() + 10
-    for child in map(int, children.stdout.split()):  # a run ends with whoever started it
-        while _lives(child):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-    wrong = subprocess.run([*command, "--only", "nonsense"], capture_output=True, text=True, check=False)
-    assert wrong.returncode == 2
-    assert "has no row nonsense" in wrong.stderr
+    while any(_lives(int(child)) for child in children.stdout.split()):  # a run ends with whoever started it
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    kept = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in folder.glob("*.json")}
+    assert 2 <= len(kept) < 5  # of three rates and two seeds
+
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    events = [json.loads(line) for line in again.stdout.splitlines()]
+    assert [event["event"] for event in events] == ["ended"] * (5 - len(kept)) + ["row"]
+    assert (events[-1]["row"], events[-1]["seeds"], events[-1]["paper"]) == ("ours", 2, 0.5)
+    assert len(list(folder.glob("*.json"))) == 5
+    assert all((file.read_bytes(), file.stat().st_mtime_ns) == was for file, was in kept.items())
+
+    dry = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, check=True)
+    assert [json.loads(line)["done"] for line in dry.stdout.splitlines()] == [True] * 5
+
+
+def test_a_stopped_runner_ends_what_it_runs_and_begins_nothing() -> None:
+    runner = LocalRunner()
+    spec = read_spec({**SMALL, "training": {"epochs": 100_000, "device": "cpu"}})
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(runner, spec, "endless")
+        while not runner._processes:
+            time.sleep(0.01)
+        runner.stop()
+        with pytest.raises(RunFailed, match="its process ended with exit code -15 and no result"):
+            under_way.result(timeout=60)
+    with pytest.raises(RunFailed):
+        runner(spec, "endless")
+
+
+def test_a_run_that_diverges_is_on_record_and_in_no_mean(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    _recorded(records, OURS, RATES[0], [0.9, 0.92])
+    records.add(Record(OURS.run(2, RATES[0]), Outcome(None, [], {"code": "diverged", "message": "NaN"})))
+    found = summarise(OURS, records)
+    assert found is not None
+    assert (found.by_seed, found.diverged) == ({0: 0.9, 1: 0.92}, (2,))
+    assert pending(result_runs([OURS], records, seeds=3), records) == []
+
+
+@pytest.mark.parametrize(
+    ("ours", "papers", "order"),
+    [
+        ([0.95, 0.951, 0.952], (0.98, 0.97), "the paper's order holds"),
+        ([0.95, 0.951, 0.952], (0.97, 0.98), "the paper's order is reversed"),
+        ([0.9, 0.95, 0.85], (0.97, 0.98), "the paper's order is not shown"),
+        ([0.95, 0.951, 0.952], (0.97, None), ""),
+    ],
+)
+def test_the_papers_order_is_held_against_the_interval(
+    tmp_path: Path, ours: list[float], papers: tuple[float, float | None], order: str
+) -> None:
+    records = Records(tmp_path)
+    rows = replace(OURS, paper=papers[0]), replace(THEIRS, paper=papers[1])
+    _recorded(records, rows[0], RATES[0], ours)
+    _recorded(records, rows[1], RATES[0], [0.9, 0.902, 0.901])
+    first, second = (summarise(row, records) for row in rows)
+    assert first is not None
+    assert second is not None
+    found = difference(first, second)
+    assert found is not None
+    assert found.order == order
+
+
+def _sweep_rows() -> list[Row]:
+    return [
+        Row(f"{kind} {share}", str(share), {**SMALL, "algorithm": kind, "noise": noise}, corrupted=share)
+        for kind in ("intff", "bp")
+        for share, noise in ((0.0, "none"), (0.75, "paper_mixture"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("corrupted", "said"),
+    [
+        # Ours fall by 0.020, 0.021 and 0.022, theirs by 0.010 each: 0.011 more on average, s 0.001, and t of two
+        # degrees of freedom 4.302653 makes the half width 0.002484.
+        ([0.960, 0.959, 0.958], "loses more than BP: +1.10 points (+0.85 to +1.35, 3 seeds)"),
+        # Falls of 0.001, 0.002 and 0.003 are 0.008 less.
+        ([0.979, 0.978, 0.977], "loses less than BP: -0.80 points (-1.05 to -0.55, 3 seeds)"),
+        # Falls of 0.009, 0.010 and 0.011 are the same.
+        ([0.971, 0.970, 0.969], "loses as much as BP, for all that is shown: +0.00 points (-0.25 to +0.25, 3 seeds)"),
+    ],
+)
+def test_who_loses_more_by_corruption_is_told_by_seed(tmp_path: Path, corrupted: list[float], said: str) -> None:
+    records = Records(tmp_path)
+    tests = ([0.98] * 3, corrupted, [0.99] * 3, [0.98] * 3)
+    for row, accuracies in zip(_sweep_rows(), tests, strict=True):
+        _recorded(records, row, RATES[0], accuracies)
+    assert said in falls(summaries(tuple(_sweep_rows()), records))
+
+
+def test_a_rate_at_the_end_of_the_grid_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = Records(tmp_path)
+    _recorded(records, OURS, RATES[2], [0.9, 0.91])
+    _recorded(records, THEIRS, RATES[1], [0.9, 0.91])
+    small = Experiment("Small", (OURS, THEIRS))
+    monkeypatch.setattr(report, "EXPERIMENTS", dict.fromkeys(("table1", "table2", "figure3", "noise-sweep"), small))
+    text = report.write_report(records, tmp_path / "docs")[0].read_text()
+    assert "Chose an end of the grid of rates, beyond which a better one may lie: ours (0.01)." in text
 
 
 def _lives(process: int) -> bool:
