@@ -18,12 +18,12 @@ Written by `intff reproduce report` from the runs on record; nothing here is typ
 
 All rows of a table are trained under the same rules: the same split (55,000 training and 5,000 validation images of
 MNIST, drawn by the seed), the same number of passes for the rows that are compared, Adam, a cosine, images shifted by
-up to one pixel. Each row chose its learning rate from {rates} by validation accuracy, in a run of a third of the passes
-with a seed that is not reported. The test images were looked at once, at the end of each run. Accuracies are in
-percent: mean over seeds, standard deviation s, and the 95 % confidence interval of the mean (Student's t). A difference
-is taken seed by seed, by the row of each algorithm that is best on the validation images; its interval is that of one
-comparison, not of all together. Seconds are those of the training steps ({machines}), which may have shared their
-machine with other work: they order the rows, no more.
+up to one pixel. Each row chose its learning rate from {rates} by validation accuracy, in a run of a third
+of the passes with a seed that is not reported. The test images were looked at once, at the end of each run. Accuracies
+are in percent: mean over seeds, standard deviation s, and the 95 % confidence interval of the mean (Student's t). A
+difference is taken seed by seed, by the row of each algorithm that is best on the validation images; its interval is
+that of one comparison, not of all together. Seconds are those of the training steps ({machines}), which may have
+shared their machine with other work: they order the rows, no more.
 
 IntFF and FF meet labels as groups (`label_encoding`, decision 0008) unless a row says *overlay*, which is the paper's
 own way. Backpropagation has the same layers and normalises its images like the hidden units do; *relu* rows have the
