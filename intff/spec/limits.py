@@ -36,7 +36,8 @@ class Size:
 def size_of(spec: TrainSpec) -> Size:
     """Estimate a run's size without allocating anything; the memory is rounded up, not exact."""
     classes = len(spec.dataset.labels)
-    batch = min(spec.training.batch_size, spec.dataset.train_images)
+    trained_on = spec.dataset.train_images + _pure_noise(spec)
+    batch = min(spec.training.batch_size, trained_on)
     learned, activations = 0, spec.architecture.input_size
     before: Shape = spec.dataset.image_shape
     for layers, shapes in zip(spec.architecture.units, spec.architecture.shapes, strict=True):
@@ -52,10 +53,14 @@ def size_of(spec: TrainSpec) -> Size:
         rows = _rows(spec.algorithm, batch, classes)
     # Each layer's output is kept before and after the activation, and has a gradient.
     activations *= 3 * rows
-    given = spec.dataset.train_images
     # An epoch has a shuffled copy of the images, and of negative ones where they are images, all of them bytes.
-    images = 2 * (given + spec.noise.as_mixture().counts(given).pure_noise) * spec.architecture.input_size
+    images = 2 * trained_on * spec.architecture.input_size
     return Size(learned, _BYTES * (_COPIES * learned + activations + images))
+
+
+def _pure_noise(spec: TrainSpec) -> int:
+    """How many images corruption adds, at most: validation's are counted among the given ones."""
+    return spec.noise.as_mixture().counts(spec.dataset.train_images).pure_noise
 
 
 def _kept(before: Shape, layer: Layer, shape: Shape) -> int:
@@ -96,8 +101,11 @@ def require_within(spec: TrainSpec, limits: Limits) -> None:
         msg = f"the network would have {size.parameters:,} parameters; at most {limits.max_parameters:,} are allowed"
         raise SpecError(msg, field="architecture.units")
     if size.memory_bytes > limits.max_memory_bytes:
+        remedy = "make the batch or the network smaller"
+        if added := _pure_noise(spec):
+            remedy += f", or the share of pure noise, which adds {added:,} images"
         msg = (
             f"training would need about {size.memory_bytes / 2**30:,.1f} GiB; at most "
-            f"{limits.max_memory_bytes / 2**30:,.1f} GiB are allowed; make the batch or the network smaller"
+            f"{limits.max_memory_bytes / 2**30:,.1f} GiB are allowed; {remedy}"
         )
         raise SpecError(msg, field="training.batch_size")

@@ -10,7 +10,7 @@ from math import floor
 from reprlib import repr as shortened
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from intff.errors import SpecError
 from intff.spec.base import SpecPart, named
@@ -167,24 +167,7 @@ class LabelNoise(SpecPart):
         return Mixture(share=self.share, proportions=Proportions(label_noise=1), flips=self.flips)
 
 
-class _Fixed(SpecPart):
-    """A kind without settings; to set one is a mistake that deserves a remedy."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_settings(cls, data: Any) -> Any:  # noqa: ANN401 -- pydantic hands over whatever arrived
-        for name, value in data.items() if isinstance(data, dict) else ():
-            if name != "kind":
-                msg = (
-                    f"not permitted, got {shortened(value)}; noise of the kind {cls.model_fields['kind'].default!r} "
-                    "has no settings; gaussian, missing_rows, pure_noise, label_noise and mixture (by default the "
-                    "paper's) have"
-                )
-                raise SpecError(msg, field=shortened(name).strip("'"))
-        return data
-
-
-class NoNoise(_Fixed):
+class NoNoise(SpecPart):
     """The images as they are."""
 
     kind: Literal["none"] = "none"
@@ -194,7 +177,7 @@ class NoNoise(_Fixed):
         return Mixture(share=0)
 
 
-class PaperMixture(_Fixed):
+class PaperMixture(SpecPart):
     """The paper's corrupted training set (section 5.1, Figure 4), four equal shares.
 
     A third of the training images stays clean, a third gets Gaussian noise, a third loses a
@@ -208,10 +191,24 @@ class PaperMixture(_Fixed):
         return Mixture()
 
 
+def _refuse_settings(value: Any) -> Any:  # noqa: ANN401 -- pydantic hands over whatever arrived
+    """Tell who sets something of a kind without settings which kinds have them; checked before the kind is chosen."""
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if kind in ("none", "paper_mixture"):
+        for name, setting in value.items():
+            if name != "kind":
+                msg = (
+                    f"not permitted, got {shortened(setting)}; noise of the kind {kind!r} has no settings; gaussian, "
+                    "missing_rows, pure_noise, label_noise and mixture (by default the paper's) have"
+                )
+                raise SpecError(msg, field=shortened(name).strip("'"))
+    return value
+
+
 AnyNoise = NoNoise | PaperMixture | Gaussian | MissingRows | PureNoise | LabelNoise | Mixture
 _Noise = Annotated[AnyNoise, Field(discriminator="kind")]
 _Name = Literal["none", "paper_mixture", "gaussian", "missing_rows", "pure_noise", "label_noise", "mixture"]
-Noise = Annotated[_Noise, named("none", _Name | _Noise)]
+Noise = Annotated[_Noise, BeforeValidator(_refuse_settings), named("none", _Name | _Noise)]
 
 
 def require_rows_within(noise: AnyNoise, height: int) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intff.noise import corrupt, gaussian, missing_rows, pure_noise, wrong_labels
+from intff.noise import PURPOSE, corrupt, gaussian, missing_rows, pure_noise, wrong_labels
 from intff.spec import (
     Gaussian,
     LabelNoise,
@@ -118,6 +118,15 @@ def test_the_papers_mixture_is_what_it_always_was() -> None:
         assert digest == "6d6d59750468bc6fff0888ef173dfa46bc0e2983e9877a90ef5ff3bde46283a1"
 
 
+def test_more_images_than_are_floats_at_once_are_what_they_always_were() -> None:
+    """A share of 1,166 images; the hash is of the first version's output, which made them all at once."""
+    images = (np.arange(3500 * 784) % 251).astype(np.uint8).reshape(3500, 1, 28, 28)
+    labels = (np.arange(3500) % 10).astype(np.uint8)
+    mixed, mixed_labels = corrupt(images, labels, PaperMixture(), np.random.default_rng([0, PURPOSE]), 10)
+    digest = hashlib.sha256(mixed.tobytes() + mixed_labels.tobytes()).hexdigest()
+    assert digest == "ab460f324686a0997e661a99d3e19bc659b611566c0172fbc562bb23751f8da6"
+
+
 def test_uniform_flips_are_never_true_and_every_wrong_label_as_likely() -> None:
     """9,000 labels have 9 wrong ones each: 1,000 times every one, give or take 5 standard deviations of 30."""
     flipped = wrong_labels(np.full(9000, 4, np.uint8), rng(), 10, "uniform")
@@ -197,3 +206,59 @@ def test_a_bare_name_has_the_papers_strength_and_comes_back_whole(kind: str) -> 
     assert read_spec(spec.model_dump(mode="json")) == spec
     counts = spec.noise.as_mixture().counts(900)
     assert sum(counts) == pytest.approx((900 + counts.pure_noise) * (0.75 if kind == "mixture" else 0.25))
+
+
+KINDS = st.one_of(
+    st.builds(Gaussian, share=st.floats(0, 1), sigma=st.floats(0, 1)),
+    st.builds(MissingRows, share=st.floats(0, 1), max_rows=st.none() | st.integers(1, 7)),
+    st.builds(PureNoise, share=st.floats(0, 0.9), sigma=st.floats(0, 1)),
+    st.builds(LabelNoise, share=st.floats(0, 1), flips=st.sampled_from(["uniform", "pair"])),
+    st.builds(
+        Mixture,
+        share=st.floats(0, 0.9),
+        proportions=st.builds(
+            Proportions,
+            gaussian=st.floats(0.1, 9),
+            missing_rows=st.floats(0.1, 9),
+            pure_noise=st.floats(0, 9),
+            label_noise=st.floats(0, 9),
+        ),
+        max_rows=st.none() | st.integers(1, 7),
+        flips=st.sampled_from(["uniform", "pair"]),
+    ),
+)
+
+
+@given(KINDS, st.integers(1, 60), st.integers(2, 10), st.integers(0, 2**53 - 1))
+def test_no_image_suffers_twice_and_the_seed_decides_all(noise: Mixture, count: int, classes: int, seed: int) -> None:
+    images = np.full((count, 1, 8, 8), 128, np.uint8)
+    labels = (np.arange(count) % classes).astype(np.uint8)
+    mixed, mixed_labels = corrupt(images, labels, noise, rng(seed), classes)
+    again, again_labels = corrupt(images, labels, noise, rng(seed), classes)
+    assert mixed.dtype == mixed_labels.dtype == np.uint8
+    assert mixed.tobytes() == again.tobytes()
+    assert mixed_labels.tobytes() == again_labels.tobytes()
+    assert (images == 128).all()
+    assert (labels == np.arange(count) % classes).all()
+    assert mixed_labels.max() < classes
+    counts = noise.as_mixture().counts(count)
+    touched = (mixed[:count] != 128).any(axis=(1, 2, 3))
+    flipped = mixed_labels[:count] != labels
+    assert not (touched & flipped).any()
+    assert flipped.sum() == counts.label_noise
+    assert counts.missing_rows <= touched.sum() <= counts.missing_rows + counts.gaussian  # a tiny sigma changes no byte
+
+
+@pytest.mark.parametrize("noise", [Gaussian, MissingRows, LabelNoise])
+def test_a_larger_share_corrupts_what_a_smaller_one_does_and_more(
+    noise: type[Gaussian | MissingRows | LabelNoise],
+) -> None:
+    """So a sweep of one kind compares training sets that contain each other's damage."""
+    images, labels = grey(200), np.full(200, 7, np.uint8)
+
+    def corrupted(share: float) -> set[int]:
+        mixed, mixed_labels = corrupt(images, labels, noise(share=share), rng(), 10)
+        return set(np.flatnonzero((mixed != 128).any(axis=(1, 2, 3)) | (mixed_labels != 7)))
+
+    assert len(corrupted(0.2)) == 40
+    assert corrupted(0.2) < corrupted(0.5) < corrupted(1)

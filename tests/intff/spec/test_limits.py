@@ -82,3 +82,37 @@ def test_attention_keeps_how_every_position_looks_at_every_other() -> None:
     with_attention = size_of(read_spec({"architecture": "784,(12C3,A4)"}))
     without = size_of(read_spec({"architecture": "784,(12C3)"}))
     assert with_attention.memory_bytes - without.memory_bytes > 4 * 4 * 784 * 784 * 1000
+
+
+def test_pure_noise_is_counted_among_the_images() -> None:
+    """60,000 given are half of 120,000: 60,000 more images of 784 pixels, twice four bytes for each in the estimate."""
+    clean, noisy = (size_of(read_spec({"noise": noise})) for noise in ("none", {"kind": "pure_noise", "share": 0.5}))
+    assert noisy.parameters == clean.parameters
+    assert noisy.memory_bytes - clean.memory_bytes == 60_000 * 784 * 2 * 4
+    assert size_of(read_spec({"noise": {"kind": "gaussian", "share": 1}})) == clean
+
+
+def test_a_batch_may_be_larger_than_the_clean_set() -> None:
+    """Digits has 1,437 images for training, and the largest share of pure noise makes 14,370 of them."""
+
+    def memory(batch_size: int) -> int:
+        noise = {"kind": "pure_noise", "share": 0.9}
+        training = {"batch_size": batch_size}
+        spec = {
+            "dataset": "digits",
+            "architecture": "64,30,10",
+            "algorithm": "bp",
+            "noise": noise,
+            "training": training,
+        }
+        return size_of(read_spec(spec)).memory_bytes
+
+    assert memory(1437) < memory(10_000) < memory(14_370) == memory(100_000)
+
+
+def test_the_remedy_for_too_much_memory_names_pure_noise_where_there_is_some() -> None:
+    limits = Limits(max_memory_bytes=2**30)
+    with pytest.raises(SpecError, match="or the share of pure noise, which adds 540,000 images"):
+        require_within(read_spec({"noise": {"kind": "pure_noise", "share": 0.9}}), limits)
+    with pytest.raises(SpecError, match=r"make the batch or the network smaller$"):
+        require_within(read_spec({"training": {"batch_size": 100_000}}), limits)
