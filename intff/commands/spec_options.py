@@ -25,7 +25,11 @@ def spec_options(command: F) -> F:
         click.option("--architecture", help="For example '784,(200,200,200),(50,50)'."),
         click.option("--algorithm", help="intff, ff or bp."),
         click.option("--dataset", help="mnist, fashion_mnist, kmnist or digits."),
-        click.option("--noise", help="none, paper_mixture, gaussian, missing_rows, pure_noise, ..."),
+        click.option(
+            "--noise",
+            help="none, paper_mixture, gaussian, missing_rows, pure_noise, label_noise or mixture; the amount goes by "
+            "--set noise.share=0.5",
+        ),
         click.option("--epochs", type=int),
         click.option("--batch-size", type=int),
         click.option("--learning-rate", type=float),

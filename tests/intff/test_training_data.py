@@ -1,5 +1,6 @@
 from collections.abc import Callable
 
+import pytest
 import torch
 
 from intff import TrainSpec, datasets, training_data
@@ -31,6 +32,26 @@ def test_only_the_training_images_are_corrupted(digits_spec: SpecOf) -> None:
     assert torch.equal(noisy.train_labels[:1300], clean.train_labels)
     for part in ("validation_images", "validation_labels", "test_images", "test_labels"):
         assert torch.equal(getattr(noisy, part), getattr(clean, part))
+
+
+@pytest.mark.parametrize("kind", ["paper_mixture", "gaussian", "missing_rows", "pure_noise", "label_noise", "mixture"])
+def test_whatever_the_noise_the_same_spec_gives_the_same_bytes_and_only_training_sees_them(kind: str) -> None:
+    """With one thread as with two: nothing of it is left to torch."""
+    clean, spec = (read_spec({"dataset": "digits", "noise": noise}) for noise in ("none", kind))
+    threads, loaded = torch.get_num_threads(), []
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            loaded.append(vars(training_data.load(spec, CPU)))
+    finally:
+        torch.set_num_threads(threads)
+    untouched = vars(training_data.load(clean, CPU))
+    for name, array in untouched.items():
+        if isinstance(array, torch.Tensor):
+            assert torch.equal(loaded[0][name], loaded[1][name])
+            assert name.startswith("train_") or torch.equal(loaded[0][name], array)
+    names = ("train_images", "train_labels")
+    assert not all(torch.equal(loaded[0][name], untouched[name]) for name in names)
 
 
 def test_the_seed_decides_the_noise() -> None:
