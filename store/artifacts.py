@@ -47,10 +47,12 @@ class Artifacts:
             # Listings are not cached: another process writes what this one reads.
             files, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         except ImportError as error:
-            msg = f"artifacts at {url!r} need another package ({error}); for S3: pip install 'intff[s3]'"
+            scheme, separator, _ = url.partition("://")  # the rest may hold a password
+            msg = f"artifacts at {scheme + separator!r} need another package ({error}); for S3: pip install 'intff[s3]'"
             raise MissingExtra(msg) from error
         except ValueError as error:
-            msg = f"artifacts are a folder or a URL that fsspec knows, got {url!r} ({error})"
+            scheme, separator, _ = url.partition("://")  # the rest may hold a password
+            msg = f"artifacts are a folder or a URL that fsspec knows, got {scheme + separator!r} ({error})"
             raise SettingsError(msg) from error
         self._files: Any = files
         self._root = str(root).rstrip("/")

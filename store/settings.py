@@ -192,7 +192,12 @@ def _hashed(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
+def _without_password(value: Any) -> Any:  # noqa: ANN401 -- whatever the variable held
+    """A URL's user and password are left out of what is said of it."""
+    return re.sub(r"(?<=://).*@", "***@", value, flags=re.DOTALL) if isinstance(value, str) else value
+
+
 def _sentence(error: Any) -> str:  # noqa: ANN401 -- one entry of ValidationError.errors()
     field = str(error["loc"][0]) if error["loc"] else ""
-    shown = "" if field == "api_keys" else f", got {error['input']!r}"
+    shown = "" if field == "api_keys" else f", got {_without_password(error['input'])!r}"
     return f"{_PREFIX}{field.upper()}: {error['msg'].removeprefix('Value error, ')}{shown}"

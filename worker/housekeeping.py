@@ -60,7 +60,14 @@ def tidy(factory: Sessions, artifacts: Artifacts) -> None:
     """Remove the files of jobs that have ended; any number of workers may do so at once."""
     with factory() as session:
         found = find_ended(session)
+    stuck: Exception | None = None
     for ended in found:
-        remove_files(artifacts, ended)
+        try:
+            remove_files(artifacts, ended)
+        except Exception as error:  # noqa: BLE001 - every kind of store has its own; the other jobs' files can go
+            stuck = error
+            continue
         with factory.begin() as session:
             note_removed(session, ended)
+    if stuck is not None:
+        raise stuck

@@ -172,8 +172,15 @@ class Lease(threading.Thread):
         batch = list(self._reports)
         if not batch or self.halt is Halt.LOST:
             return
-        with self._sessions.begin() as session:
-            is_ours = all(write(session) for write, _ in batch)
+        try:
+            with self._sessions.begin() as session:
+                is_ours = all(write(session) for write, _ in batch)
+        except DATABASE_AWAY:
+            raise
+        except Exception:
+            # What cannot be written now never can, and must not stand before the attempt's last word.
+            self._reports.clear()
+            raise
         if not is_ours:
             self.halt = Halt.LOST
             return

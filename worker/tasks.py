@@ -9,7 +9,7 @@ import structlog
 from celery import Task, shared_task
 
 from store.artifacts import Artifacts
-from store.attempts import Claim, claim
+from store.attempts import Claim, claim, fail
 from store.database import Sessions, connect, sessions
 from store.errors import BrokerUnavailable
 from store.logs import bind
@@ -35,26 +35,35 @@ def train(self: Task[[str], None], job_id: str) -> None:
         won = _claim(job_id, self.request.hostname or "worker", stop)
         if won is None:
             return
-        with (
-            bind(job=won.job_id, attempt=won.attempt),
-            scratch_folder(settings().home / "scratch", f"{won.job_id}-{won.attempt}") as scratch,
-            Lease(_sessions(), won, stop) as lease,
-        ):
 
-            def send(job: Job) -> None:
-                try:
-                    publish(self.app, job)
-                except BrokerUnavailable as error:
-                    log.warning("publish_failed", error=str(error))  # the reconciler does it later
+        def send(job: Job) -> None:
+            try:
+                publish(self.app, job)
+            except BrokerUnavailable as error:
+                log.warning("publish_failed", error=str(error))  # the reconciler does it later
 
-            Attempt(
-                won,
-                lease,
-                artifacts=Artifacts(settings().artifacts_url),
-                scratch=scratch,
-                data_dir=settings().data_dir,
-                publish=send,
-            ).run()
+        with bind(job=won.job_id, attempt=won.attempt), Lease(_sessions(), won, stop) as lease:
+            try:
+                with scratch_folder(settings().home / "scratch", f"{won.job_id}-{won.attempt}") as scratch:
+                    Attempt(
+                        won,
+                        lease,
+                        artifacts=Artifacts(settings().artifacts_url),
+                        scratch=scratch,
+                        data_dir=settings().data_dir,
+                        publish=send,
+                    ).run()
+            except Exception as error:  # noqa: BLE001 - no room to begin in, or no artifact store: the owner must hear of it
+                _give_up(won, lease, error)
+
+
+def _give_up(won: Claim, lease: Lease, error: Exception) -> None:
+    """End a job that could not even begin; silence would cost it all its attempts, and its owner the reason."""
+    from worker.failures import describe  # noqa: PLC0415 - it imports torch, see worker.process
+
+    code, message = describe(error)
+    log.error("failed", code=code, message=message, exc_info=error)
+    lease.settle(lambda session: fail(session, won, code=code, message=message))
 
 
 def _claim(job_id: str, name: str, stop: StopRequest) -> Claim | None:

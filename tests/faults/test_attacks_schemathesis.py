@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import select
 
@@ -69,6 +70,9 @@ def examine(target: Target, folder: Path, *options: str) -> dict[str, Any]:
     with ending_jobs(target):
         ran = subprocess.run([*command, *options], capture_output=True, text=True, cwd=folder, timeout=380, check=False)
     assert ran.returncode == 0, ran.stdout[-12000:] + ran.stderr[-2000:]
+    document = httpx.get(f"{target.url}/openapi.json", timeout=30).json()
+    operations = sum(len(methods) for methods in document["paths"].values())
+    assert f"Selected: {operations}/{operations}\n  Tested: {operations}\n" in ran.stdout  # none is left out
     found: dict[str, Any] = json.loads(report.read_text())
     return found
 

@@ -85,3 +85,20 @@ def test_a_job_that_kills_its_worker_every_time(installation: Installation, surv
     assert installation.job(behind).attempt == 1
     installation.wait_until_tidy()
     survived("job that kills its worker every time", times=kills, figure="failed with worker_lost; the next succeeded")
+
+
+def test_a_worker_that_has_no_room_to_work_in(installation: Installation, survived: Survived) -> None:
+    """A job that cannot even begin says so at once; a silent worker would cost it all its attempts and the reason."""
+    installation.start()
+    scratch = installation.home / "scratch"
+    if scratch.exists():
+        scratch.rmdir()
+    scratch.write_text("a file where the folder has to be")
+    failed = installation.wait_for(installation.submit(1), lambda now: now.status is JobStatus.FAILED)
+
+    assert (failed.error_code, failed.attempt, failed.losses) == ("internal_error", 1, 0)
+    assert failed.error_message is not None
+    assert "scratch" in failed.error_message
+    scratch.unlink()
+    installation.wait_until_succeeded(installation.submit(1))
+    survived("no scratch folder can be made", figure="failed at once with the reason; the next job succeeded")

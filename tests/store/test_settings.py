@@ -113,3 +113,11 @@ def test_queues_and_limits_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read_settings()
     assert settings.worker_queues == ("cpu", "gpu")
     assert settings.limits().max_parameters == 1000
+
+
+@pytest.mark.parametrize("variable", ["DATABASE_URL", "BROKER_URL"])
+def test_a_password_in_a_wrong_url_is_not_repeated(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(f"INTFF_{variable}", "mysql://root:correct-horse@db.example/intff")
+    with pytest.raises(SettingsError, match=r"got 'mysql://\*\*\*@db.example/intff'") as refused:
+        read_settings()
+    assert "correct-horse" not in str(refused.value)

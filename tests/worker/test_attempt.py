@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.orm import Session
 
 from intff.spec import read_spec
 from store.artifacts import Artifacts
@@ -221,3 +222,28 @@ def test_old_checkpoints_are_deleted_and_the_end_leaves_only_the_model(bench: Be
     assert not (bench.folder / "artifacts" / "jobs" / job.id).exists()
     with bench.sessions() as session:
         assert [model.prefix for model in session.query(Model)] == [f"models/{job.id}/attempt-2"]
+
+
+@SQLITE
+def test_a_report_that_cannot_be_written_fails_the_job_and_does_not_silence_the_attempt(bench: Bench) -> None:
+    """Without its last word the job would wait for its lease, be tried again and end as `worker_lost`."""
+    job = bench.submit(epochs=9000)
+    won = bench.claim(job)
+    scratch = bench.folder / "scratch"
+    scratch.mkdir()
+
+    def unwritable(session: Session) -> bool:
+        session.execute(text("UPDATE jobs SET spec = NULL"))
+        return True
+
+    with Lease(sessions(bench.sessions.kw["bind"]), won, StopRequest(), interval=0.05) as lease:
+        lease.report(unwritable)
+        while lease.is_alive():  # it has met the report
+            time.sleep(0.01)
+        options: dict[str, Any] = {"artifacts": bench.artifacts, "scratch": scratch, "data_dir": None}
+        Attempt(won, lease, publish=lambda _: None, **options).run()
+
+    failed = bench.job(job)
+    assert (failed.status, failed.error_code) == (JobStatus.FAILED, "internal_error")
+    assert failed.error_message is not None
+    assert "IntegrityError" in failed.error_message
