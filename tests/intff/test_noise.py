@@ -15,7 +15,6 @@ from intff.spec import (
     PaperMixture,
     Proportions,
     PureNoise,
-    read_spec,
 )
 
 
@@ -178,34 +177,6 @@ def test_no_mixture_takes_more_images_than_there_are(share: float, weights: list
     assert counts.gaussian + counts.missing_rows + counts.label_noise <= images
     whole = images + counts.pure_noise
     assert sum(counts) == pytest.approx(share * whole, abs=5)
-
-
-@pytest.mark.parametrize(
-    ("noise", "says"),
-    [
-        ({"kind": "gaussian", "share": 1.5}, r"noise.share: .*less than or equal to 1, got 1.5"),
-        ({"kind": "gaussian", "sigma": float("nan")}, "noise.sigma: .*finite number, got nan"),
-        ({"kind": "pure_noise", "share": 0.95}, "noise.share: .*less than or equal to 0.9, got 0.95"),
-        ({"kind": "mixture", "proportions": {"gaussian": -1}}, "noise.proportions.gaussian: .*got -1"),
-        ({"kind": "mixture", "proportions": {"gaussian": 0}}, "noise.proportions: at least one of gaussian"),
-        ({"kind": "mixture", "share": 1.0, "proportions": {"pure_noise": 1}}, "noise.share: 0.9 of the images"),
-        ({"kind": "missing_rows", "max_rows": 28}, "noise.max_rows: .*at most 27 can be lost, got 28"),
-        ({"kind": "label_noise", "flips": "some"}, "noise.flips: .*'uniform' or 'pair', got 'some'"),
-        ({"kind": "paper_mixture", "sigma": 0.2}, "noise.sigma: not permitted, got 0.2; .*mixture"),
-        ("loud", "noise: .*'label_noise'.*got {'kind': 'loud'}"),
-    ],
-)
-def test_bad_noise_is_refused_by_name(noise: object, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
-        read_spec({"noise": noise})
-
-
-@pytest.mark.parametrize("kind", ["gaussian", "missing_rows", "pure_noise", "label_noise", "mixture"])
-def test_a_bare_name_has_the_papers_strength_and_comes_back_whole(kind: str) -> None:
-    spec = read_spec({"noise": kind})
-    assert read_spec(spec.model_dump(mode="json")) == spec
-    counts = spec.noise.as_mixture().counts(900)
-    assert sum(counts) == pytest.approx((900 + counts.pure_noise) * (0.75 if kind == "mixture" else 0.25))
 
 
 KINDS = st.one_of(

@@ -83,6 +83,12 @@ def test_a_share_of_zero_corrupts_nothing(kind: str) -> None:
     ("written", "field", "says"),
     [
         ({"kind": "gaussian", "share": NAN}, "share", "finite number, got nan"),
+        ({"kind": "gaussian", "share": 1.5}, "share", r"less than or equal to 1, got 1\.5"),
+        ({"kind": "pure_noise", "share": 0.95}, "share", r"less than or equal to 0\.9, got 0\.95"),
+        ({"kind": "label_noise", "flips": "some"}, "flips", "'uniform' or 'pair', got 'some'"),
+        ({"kind": "mixture", "proportions": {"gaussian": -1}}, "proportions.gaussian", "got -1"),
+        ({"kind": "mixture", "proportions": {"gaussian": 0}}, "proportions", "at least one of gaussian"),
+        ({"kind": "mixture", "share": 1.0, "proportions": {"pure_noise": 1}}, "share", r"0\.9 of the images"),
         ({"kind": "gaussian", "share": -0.1}, "share", r"greater than or equal to 0, got -0\.1"),
         ({"kind": "gaussian", "share": "0.5"}, "share", "valid number, got '0.5'"),
         ({"kind": "gaussian", "sigma": INFINITY}, "sigma", "finite number, got inf"),
