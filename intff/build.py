@@ -39,9 +39,8 @@ def build_network(spec: TrainSpec) -> Network:
         head = linear(torch.Size(outputs).numel(), classes, generator)
         return BackpropNetwork(hidden, head, NORMALIZATIONS.get(algorithm.normalization))
     normalization = NORMALIZATIONS[algorithm.normalization]
-    vectors = seeded(
-        spec.training.seed, "embeddings"
-    )  # of their own, so that every encoding begins with the same layers
+    # A generator of their own, so that every encoding begins with the same layers.
+    vectors = seeded(spec.training.seed, "embeddings")
     units = []
     for unit, shapes in zip(spec.architecture.units, spec.architecture.shapes, strict=True):
         built = [next(layers) for _ in unit]
