@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from scripts.chart import draw
 from service.children import Child
 from service.client import Client
 from service.commands.bar import JobBar
+from service.lock import LOCK, holder_of
 
 NAME = "quickstart"
 IMAGES = 100
@@ -49,12 +49,13 @@ def main() -> int:
     home = Path(os.environ.get("INTFF_HOME") or "~/.intff").expanduser().absolute()
     os.environ["INTFF_HOME"] = str(home)  # the data set's cache is there too
     try:
-        with _service(home) as (service, url), Client(url) as client:
+        with _service(home) as service:
             preset, data = _choose_dataset()  # while the service starts
-            _wait_until_ready(service, client)
+            url = _wait_until_ready(service, home)
             console.print(f"Service   {url}, everything in {home}", soft_wrap=True)
-            job = _train(client, preset, home)
-            _classify(client, str(job["model_id"]), data)
+            with Client(url) as client:
+                job = _train(client, preset, home)
+                _classify(client, str(job["model_id"]), data)
             _say_what_next(url, job, preset, _save_picture(home, data))
             if not once:
                 _serve_on(service, url)
@@ -84,26 +85,30 @@ def _choose_dataset() -> tuple[str, datasets.Dataset]:
 
 
 @contextmanager
-def _service(home: Path) -> Iterator[tuple[Child, str]]:
+def _service(home: Path) -> Iterator[Child]:
     """Run `intff serve` until the end of the block."""
-    port = _free_port(8000)
     # The demonstration is the same everywhere: of the settings only the home and the data folder count.
     kept = {"INTFF_HOME", "INTFF_DATA_DIR"}
     environment = {key: value for key, value in os.environ.items() if not key.startswith("INTFF_") or key in kept}
-    command = [_intff(), "serve", "--port", str(port), "--home", str(home)]
+    command = [_intff(), "serve", "--home", str(home)]
     service = Child("intff serve", command, environment, home / "logs" / "serve.log")
-    url = f"http://127.0.0.1:{port}"
     service.start()
     try:
-        yield service, url
+        yield service
     finally:
         service.ask_to_end()
         service.wait(time.monotonic() + STOP_SECONDS, lambda: False)
 
 
-def _wait_until_ready(service: Child, client: Client) -> None:
+def _wait_until_ready(service: Child, home: Path) -> str:
+    """The URL of this very service, which takes another port when the usual one is taken."""
     deadline = time.monotonic() + READY_SECONDS
-    while not client.is_ready():
+    while True:
+        holder = holder_of(home / LOCK)
+        if holder.pid == service.pid and holder.url is not None:
+            with Client(holder.url) as client:
+                if client.is_ready():
+                    return holder.url
         if service.died() is not None or time.monotonic() > deadline:
             msg = f"the service did not start; its last words are\n{service.last_words()}"
             raise QuickstartFailed(msg)
@@ -203,20 +208,6 @@ def _serve_on(service: Child, url: str) -> None:
 
 def _intff() -> str:
     return str(Path(sys.executable).with_name("intff"))
-
-
-def _free_port(wanted: int) -> int:
-    """The wanted port, or any other when a program has it."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    msg = "this machine has no free port"
-    raise QuickstartFailed(msg)
 
 
 def _interrupt(_number: int, _frame: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 
@@ -10,11 +11,16 @@ class ListenFailed(Exception):
     """The address is taken, or not this machine's."""
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, or_any: bool = False) -> socket.socket:
     """Open the listening socket, which the API's process inherits.
 
     The supervisor holds it, so that a port that is taken is noticed before anything starts, and
     requests wait instead of failing while the API is started again.
+
+    Args:
+        host: a name or an address of this machine.
+        port: 0 takes a free one.
+        or_any: take a free port when this one is taken.
 
     Raises:
         ListenFailed: the port is taken, or the address is not this machine's.
@@ -24,6 +30,8 @@ def listen(host: str, port: int) -> socket.socket:
         family, _, _, _, place = found[0]
         server = socket.create_server(place[:2], family=family, backlog=2048)
     except OSError as error:
+        if or_any and error.errno == errno.EADDRINUSE:
+            return listen(host, 0)
         message = f"cannot listen on {host or '*'} port {port}: {error.strerror}; choose another --port or --host"
         raise ListenFailed(message) from error
     # An inherited socket is not recognised as TCP by the server's event loop, which then leaves Nagle's

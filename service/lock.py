@@ -6,11 +6,24 @@ import fcntl
 import json
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
+
+LOCK = "serve.lock"
+"""Its file in the home folder."""
 
 
 class HomeInUse(Exception):
     """Another `intff serve` works in this home folder."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a home, as far as is known."""
+
+    pid: int | None = None
+    url: str | None = None
+    """Where it serves, once it listens."""
 
 
 class HomeLock:
@@ -35,13 +48,12 @@ class HomeLock:
         handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + wait_seconds
         while not _try_lock(handle):
-            holder = self._holder()
-            pid, url = holder.get("pid"), holder.get("url")
-            if isinstance(pid, int) and _is_alive(pid):
+            holder = holder_of(self._path)
+            if holder.pid is not None and _is_alive(holder.pid):
                 os.close(handle)
-                where = f" at {url}" if url else ""
+                where = f" at {holder.url}" if holder.url else ""
                 message = (
-                    f"intff serve already runs in {self._path.parent} (process {pid}{where}); "
+                    f"intff serve already runs in {self._path.parent} (process {holder.pid}{where}); "
                     "stop it, or use another --home"
                 )
                 raise HomeInUse(message)
@@ -69,12 +81,13 @@ class HomeLock:
             os.close(self.handle)
             self.handle = -1
 
-    def _holder(self) -> dict[str, object]:
-        try:
-            found = json.loads(self._path.read_text() or "{}")
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+
+def holder_of(path: Path) -> Holder:
+    """Who noted itself in the lock file; nothing is known of a holder that has just begun."""
+    try:
+        return Holder(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return Holder()
 
 
 def _try_lock(handle: int) -> bool:

@@ -17,7 +17,7 @@ from types import FrameType
 from service.address import listen, url_of
 from service.children import Child
 from service.connections import SERVER_OPTIONS
-from service.lock import HomeLock
+from service.lock import LOCK, HomeLock
 from service.valkey import SOCKET, answers, find_server, make_private, server_command, socket_folder
 from store.database import connect, sessions
 from store.queries import known_keys
@@ -43,7 +43,7 @@ class Supervisor:
         self._workers = workers
         self._logs = settings.home / "logs"
         self._children: list[Child] = []
-        self._lock = HomeLock(settings.home / "serve.lock")
+        self._lock = HomeLock(settings.home / LOCK)
         self._told_to_stop = 0
 
     def run(self) -> None:
@@ -59,7 +59,7 @@ class Supervisor:
         self._lock.acquire()
         try:
             self._prepare_database()
-            with listen(self._settings.host, self._settings.port) as server, self._signals():
+            with self._listen() as server, self._signals():
                 url = url_of(server)
                 self._lock.note(url)
                 try:
@@ -74,6 +74,14 @@ class Supervisor:
                     self._stop()
         finally:
             self._lock.release()
+
+    def _listen(self) -> socket.socket:
+        """Open the port that was asked for; nobody asked for the usual one, so when it is taken another will do."""
+        wanted = self._settings.port
+        server = listen(self._settings.host, wanted, or_any="port" not in self._settings.model_fields_set)
+        if wanted not in {0, server.getsockname()[1]}:
+            _say(f"port {wanted} is taken by another program, so a free one is used")
+        return server
 
     def _start(self, server: socket.socket) -> None:
         environment = self._environment()

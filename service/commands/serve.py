@@ -13,7 +13,7 @@ import click
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
-    help="Port to listen on; 0 takes a free one (default: INTFF_PORT, else 8000).",
+    help="Port to listen on; 0 takes a free one (default: INTFF_PORT, else 8000, or a free one when that is taken).",
 )
 @click.option(
     "--workers",

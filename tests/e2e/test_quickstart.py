@@ -13,12 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).resolve().parents[2]
 NOWHERE = "http://127.0.0.1:9"
 
-pytestmark = pytest.mark.xdist_group("quickstart")  # one at a time: each asks for the same port first
+pytestmark = pytest.mark.slow
 
 
 def _start(home: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -70,7 +68,7 @@ def test_a_stopped_quickstart_leaves_no_process_and_no_job_behind(tmp_path: Path
     assert time.monotonic() - began < 30  # of which the offline mirrors take some
     process.send_signal(signal.SIGINT)
     _, complained = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, complained
     assert complained.endswith("quickstart: stopped\n")
     assert _left_running(tmp_path) == []
 
@@ -87,10 +85,11 @@ def test_a_home_in_use_is_told_in_a_sentence(tmp_path: Path) -> None:
             pytest.fail(f"it ended before it served: {complained}")
         second = _start(tmp_path, "--once")
         _, complained = second.communicate(timeout=60)
+        assert first.poll() is None, first.communicate()
         assert second.returncode == 1
         assert f"already runs in {tmp_path}" in complained
         assert "Traceback" not in complained
     finally:
         first.send_signal(signal.SIGTERM)
-        first.communicate(timeout=60)
-    assert first.returncode == 130
+        _, complained = first.communicate(timeout=60)
+    assert first.returncode == 130, complained

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import httpx
 import psutil
 import pytest
 
+from service.supervisor import Supervisor
 from service.valkey import socket_folder
+from store.settings import Settings
 
 SHORT_JOB = {"spec": {"dataset": "digits", "architecture": "64,(32)", "training": {"epochs": 2}}}
 LONG_JOB = {"spec": {"dataset": "digits", "architecture": "64,(32)", "training": {"epochs": 1200}}}
@@ -191,3 +194,13 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         said = refused(tmp_path / "home", "--port", str(port))
     assert said.startswith(f"intff serve: cannot listen on 127.0.0.1 port {port}: ")
     assert "--port" in said
+
+
+def test_the_usual_port_gives_way_when_it_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("INTFF_PORT", raising=False)
+    settings = Settings(home=tmp_path)
+    with ExitStack() as stack:
+        with suppress(OSError):  # another program has it already
+            stack.enter_context(socket.create_server(("127.0.0.1", settings.port)))
+        server = stack.enter_context(Supervisor(settings)._listen())
+        assert server.getsockname()[1] not in {0, settings.port}
