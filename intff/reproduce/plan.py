@@ -135,7 +135,6 @@ def _sweep() -> tuple[Row, ...]:
             f"{round(100 * share)} % corrupted",
             {"preset": f"table2_{kind}", "noise": _noise(share)},
             corrupted=share,
-            seeds=HEAVY_SEEDS,
             tuned_as=bases[f"table2_{kind}"],
         )
         for share in _SHARES
