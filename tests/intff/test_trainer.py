@@ -279,32 +279,44 @@ def _facts(epochs: list[EpochMetrics]) -> list[dict[str, Any]]:
     return [{name: value for name, value in vars(epoch).items() if name not in clock} for epoch in epochs]
 
 
+_OPTIONS: list[tuple[object, object]] = [
+    ("64,(12,8),(6)", "intff"),
+    ("64,(12,8),10", {"kind": "intff", "negatives": "random_label", "goodness": "sum_square"}),
+    ("64,12,8", {"kind": "ff", "normalization": "l2"}),
+    ("64,12,10", "bp"),
+    ("64,(12C3,P2),(13C2),(14)", "intff"),
+    ("64,(12C2/2,A4),(A3,15C1),10", {"kind": "intff", "unit_weights": "calibrated"}),
+    ("64,12C3,P2,12", {"kind": "ff", "label_encoding": "embedding", "loss": "symba", "normalization": "layer"}),
+    ("64,(12),(11)", {"negatives": {"kind": "hard_label", "count": 2}, "loss": "swish"}),
+    ("64,(12),(11)", {"negatives": "hybrid", "loss": "softplus", "classifier": "softmax"}),
+    ("64,(12),(11)", {"negatives": "rotated", "label_encoding": "overlay"}),
+    ("64,(12),(11)", {"negatives": "noisy_copy", "label_encoding": "embedding"}),
+    ("64,(12),(11)", {"negatives": "gaussian_noise"}),
+    ("64,(12C3,A4),12,10", {"kind": "bp", "normalization": "rms"}),
+    ("64,(12C3,P2),(13C2p)", {"label_encoding": "embedding", "unit_weights": "calibrated"}),
+    ({"units": [[12], [11]], "activation": "relu"}, {"unit_weights": [0.5, 2], "loss": "softplus_logsumexp"}),
+    ({"units": [[12], [11]], "activation": "leaky_relu"}, "ff"),
+    ({"units": [["12C3", "P2"], [11]], "activation": "gelu"}, {"loss": "cross_entropy"}),
+    ({"units": [["12C2/2"], ["A4", 11]], "activation": "tanh"}, {"negatives": {"kind": "hard_label", "count": 9}}),
+]
+_NOISES: list[object] = [
+    {"kind": "gaussian", "share": 0.5, "sigma": 0.3},
+    {"kind": "missing_rows", "share": 0.5, "max_rows": 4},
+    {"kind": "pure_noise", "share": 0.5},
+    {"kind": "label_noise", "share": 0.5, "flips": "pair"},
+    {"kind": "mixture", "share": 0.9, "proportions": {"missing_rows": 1, "label_noise": 2}},
+]
+
+
 @pytest.mark.parametrize(
-    ("architecture", "algorithm"),
+    ("architecture", "algorithm", "noise"),
     [
-        ("64,(12,8),(6)", "intff"),
-        ("64,(12,8),10", {"kind": "intff", "negatives": "random_label", "goodness": "sum_square"}),
-        ("64,12,8", {"kind": "ff", "normalization": "l2"}),
-        ("64,12,10", "bp"),
-        ("64,(12C3,P2),(13C2),(14)", "intff"),
-        ("64,(12C2/2,A4),(A3,15C1),10", {"kind": "intff", "unit_weights": "calibrated"}),
-        ("64,12C3,P2,12", {"kind": "ff", "label_encoding": "embedding", "loss": "symba", "normalization": "layer"}),
-        ("64,(12),(11)", {"negatives": {"kind": "hard_label", "count": 2}, "loss": "swish"}),
-        ("64,(12),(11)", {"negatives": "hybrid", "loss": "softplus", "classifier": "softmax"}),
-        ("64,(12),(11)", {"negatives": "rotated", "label_encoding": "overlay"}),
-        ("64,(12),(11)", {"negatives": "noisy_copy", "label_encoding": "embedding"}),
-        ("64,(12),(11)", {"negatives": "gaussian_noise"}),
-        ("64,(12C3,A4),12,10", {"kind": "bp", "normalization": "rms"}),
-        ("64,(12C3,P2),(13C2p)", {"label_encoding": "embedding", "unit_weights": "calibrated"}),
-        ({"units": [[12], [11]], "activation": "relu"}, {"unit_weights": [0.5, 2], "loss": "softplus_logsumexp"}),
-        ({"units": [[12], [11]], "activation": "leaky_relu"}, "ff"),
-        ({"units": [["12C3", "P2"], [11]], "activation": "gelu"}, {"loss": "cross_entropy"}),
-        ({"units": [["12C2/2"], ["A4", 11]], "activation": "tanh"}, {"negatives": {"kind": "hard_label", "count": 9}}),
+        *((*option, noise) for noise in ("none", "paper_mixture") for option in _OPTIONS),
+        *((*_OPTIONS[0], noise) for noise in _NOISES),
     ],
 )
-@pytest.mark.parametrize("noise", ["none", "paper_mixture"])
 def test_a_run_resumed_at_any_epochs_end_is_the_run_that_was_never_interrupted(
-    architecture: object, algorithm: object, noise: str, digits_spec: SpecOf, tmp_path: Path
+    architecture: object, algorithm: object, noise: object, digits_spec: SpecOf, tmp_path: Path
 ) -> None:
     """Bit for bit, for every option: weights, metrics and the epoch that is kept, with early stopping on."""
     order = {"unit_order": "one_by_one", "steps_per_unit": 2} if noise == "none" else {}
