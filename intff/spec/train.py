@@ -73,13 +73,7 @@ class TrainSpec(SpecPart):
     @model_validator(mode="after")
     def _check_parts_against_each_other(self) -> Self:
         shape = self.dataset.image_shape
-        given = self.architecture.input_shape
-        if given is not None and prod(given) != prod(shape):
-            msg = (
-                f"{self.dataset.kind} images have the shape {list(shape)}, {prod(shape)} pixels, "
-                f"but the architecture takes {prod(given)}"
-            )
-            raise SpecError(msg, field="architecture")
+        _require_shape_of(self.dataset, self.architecture.input_shape)
         available = self.dataset.train_images - self.dataset.validation_size
         if available < (self.dataset.train_size or 1):
             msg = (
@@ -142,6 +136,20 @@ class TrainSpec(SpecPart):
         elif isinstance(self.algorithm, BP):
             units = (flat,)
         return self.architecture.model_copy(update={"units": units, "input_shape": self.dataset.image_shape})
+
+
+def _require_shape_of(dataset: Dataset, given: tuple[int, ...] | None) -> None:
+    """Refuse an input that is not the data set's images: whole, without their one channel, or flat."""
+    shape = dataset.image_shape
+    if given in {None, shape, shape[1:] if shape[0] == 1 else shape, (prod(shape),)}:
+        return
+    assert given is not None
+    images = f"{dataset.kind} images have the shape {list(shape)}, {prod(shape)} pixels"
+    if len(given) == 1:  # as every notation has it
+        msg = f"{images}, but the architecture takes {given[0]}"
+        raise SpecError(msg, field="architecture")
+    msg = f"{images}, but the architecture takes the shape {list(given)}"
+    raise SpecError(msg, field="architecture.input_shape")
 
 
 def _one_layer_each(layers: tuple[Layer, ...]) -> tuple[tuple[Layer, ...], ...]:

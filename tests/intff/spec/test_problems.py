@@ -77,7 +77,18 @@ def _conv(**fields: Any) -> dict[str, Any]:
             "a layer looks like 200, 32C3.*got 'a'",
         ),
         ({"architecture": {"units": [[]] * 1_000_000}}, "architecture.units.0", "at least one is needed"),
-        ({"architecture": {"units": [[5]], "input_shape": [1, 8, 8]}}, "architecture", "784 pixels.*takes 64"),
+        (
+            {"architecture": {"units": [[5]], "input_shape": [1, 8, 8]}},
+            "architecture.input_shape",
+            r"784 pixels.*takes the shape \[1, 8, 8\]",
+        ),
+        # As many pixels, but not these images: convolutions would see others than were asked for.
+        (
+            {"architecture": {"units": [["8C3"]], "input_shape": [2, 14, 28]}},
+            "architecture.input_shape",
+            r"mnist images have the shape \[1, 28, 28\].*takes the shape \[2, 14, 28\]",
+        ),
+        ({"architecture": {"units": [[5]], "input_shape": [64]}}, "architecture", "784 pixels.*takes 64"),
         ({"architecture": {"units": [[5]], "input_shape": []}}, "architecture.input_shape", "at least one"),
         ({"architecture": {"units": [[5]], "input_shape": [784, 0]}}, "architecture.input_shape.1", "got 0"),
         ({"architecture": "64,(10)"}, "architecture", r"shape \[1, 28, 28\], 784 pixels, but .* takes 64"),

@@ -133,7 +133,7 @@ def test_ff_splits_units_and_bp_joins_them_also_in_the_long_form() -> None:
     assert read_spec({"architecture": layers, "algorithm": "bp"}).architecture.units == ((30, 20, 10),)
 
 
-def test_any_shape_of_as_many_pixels_becomes_the_data_sets() -> None:
+def test_a_flat_shape_or_one_without_the_channel_becomes_the_data_sets() -> None:
     for shape in ([784], [28, 28], [1, 28, 28]):
         spec = read_spec({"architecture": {"input_shape": shape, "units": [[10]]}})
         assert spec.architecture.input_shape == (1, 28, 28)
