@@ -124,7 +124,7 @@ def _train(client: Client, preset: str, home: Path) -> dict[str, Any]:
     inputs = int(np.prod(whole["architecture"]["input_shape"]))
     console.print(f"Job       {job['id']}: {write(inputs, units)} by {whole['algorithm']['kind']}\n")
     try:
-        with JobBar(sys.stdout) as bar:
+        with JobBar(job["progress"]["epochs"], sys.stdout) as bar:
             for event in client.events(job["id"]):
                 bar.show(event)
     except KeyboardInterrupt:

@@ -13,12 +13,13 @@ class JobBar:
     """One job's progress; use it as a context manager around the events.
 
     Args:
+        epochs: of the whole run; the first epochs are told before the first progress is.
         stream: where to draw; standard error unless told otherwise.
     """
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, epochs: int, stream: TextIO | None = None) -> None:
         self._bar = TrainingBar(stream)
-        self._epochs = 0
+        self._epochs = epochs
         self._speed: float | None = None
         self._said = ""
 
@@ -44,9 +45,6 @@ class JobBar:
     def _show_progress(self, data: dict[str, Any]) -> None:
         if data.get("waiting"):
             self._say(str(data["waiting"]))
-        if not data.get("epochs"):
-            return
-        self._epochs = data["epochs"]
         self._bar.update(
             epoch=data.get("epoch") or 1,
             epochs=self._epochs,
@@ -57,12 +55,11 @@ class JobBar:
 
     def _show_metrics(self, data: dict[str, Any]) -> None:
         epoch = int(data["epoch"])
-        epochs = max(self._epochs, epoch)
         self._speed = data["samples_per_second"]  # of an epoch; the progress between two does not tell it
         self._bar.update(
             epoch=epoch,
-            epochs=epochs,
-            fraction=epoch / epochs,
+            epochs=self._epochs,
+            fraction=epoch / self._epochs,
             samples_per_second=self._speed,
             validation_accuracy=data["validation_accuracy"],
         )

@@ -26,7 +26,7 @@ def jobs() -> None:
 @jobs.command()
 @spec_options
 @click.option("--name", help="A name for the job, for people.")
-@click.option("--priority", type=click.IntRange(0, 9), help="Jobs of a higher number are taken first; 5 by default.")
+@click.option("--priority", type=click.IntRange(0, 9), help="Jobs of a higher number are taken first; 0 by default.")
 @click.option("--watch", is_flag=True, help="Follow the job to its end.")
 @connected
 def submit(connection: Connection, name: str | None, priority: int | None, watch: bool, **options: Any) -> None:  # noqa: ANN401 -- the spec's options
@@ -139,7 +139,7 @@ def _follow(connection: Connection, client: Client, job_id: str) -> None:
     else:
         from service.commands.bar import JobBar  # noqa: PLC0415 -- rich would slow `intff --help` down
 
-        with JobBar() as bar:
+        with JobBar(client.job(job_id)["progress"]["epochs"]) as bar:
             for event in client.events(job_id):
                 bar.show(event)
     job = client.job(job_id)
