@@ -31,6 +31,10 @@ log = structlog.get_logger("intff.attempt")
 # Putting a model into a remote store may fail for a moment; training it again costs more than waiting.
 PUT_PAUSES = (1.0, 3.0, 10.0, 30.0)
 
+EPOCH_PATIENCE = 5.0
+"""Seconds that an order to pause or to stop may wait for the end of an epoch, where a checkpoint keeps all that is
+done; without it the epochs since the last one would be trained again."""
+
 
 class Attempt:
     """One execution of a claimed job.
@@ -62,6 +66,7 @@ class Attempt:
         self._publish = publish
         self._checkpoints = Checkpoints(claim, lease, artifacts, scratch)
         self._prefix = f"models/{claim.job_id}/attempt-{claim.attempt}"
+        self._has_unsaved_epochs = False
 
     def run(self) -> None:
         """Train until the end, an order or an error, and write which of them it was."""
@@ -82,7 +87,8 @@ class Attempt:
                 self._lease.progress = _progress(epochs, trainer.spec.training.epochs, 1.0, 0.0)
                 return trainer, event.result
             self._note(event, trainer)
-            self._lease.obey()
+            if not self._goes_on_to_the_epochs_end(event):
+                self._lease.obey()
         message = "the trainer ended without a result"
         raise RuntimeError(message)
 
@@ -116,8 +122,17 @@ class Attempt:
         self._checkpoints.prune()
         # Whoever goes on after an order starts from here and not from some earlier epoch.
         is_last_chance = self._lease.is_ordered and self._lease.halt not in {Halt.CANCEL, Halt.LOST}
-        if is_last_chance or (epoch < event.epochs and self._checkpoints.is_due):
+        is_saved = is_last_chance or (epoch < event.epochs and self._checkpoints.is_due)
+        if is_saved:
             self._checkpoints.save(trainer, epoch)
+        self._has_unsaved_epochs = not is_saved
+
+    def _goes_on_to_the_epochs_end(self, event: Event) -> bool:
+        """Whether an order that may stand can wait: epochs are to be kept, and this one's end is near."""
+        is_at_once = self._lease.halt in {Halt.CANCEL, Halt.LOST}
+        if is_at_once or not self._has_unsaved_epochs or not isinstance(event, Step):
+            return False
+        return _left_of_epoch(event) < EPOCH_PATIENCE
 
     def _succeed(self, trainer: Trainer, result: Result) -> None:
         folder = self._scratch / "model"
@@ -209,6 +224,12 @@ class Attempt:
             delete()
         except Exception as error:  # noqa: BLE001 - the job has ended well; housekeeping tries again
             log.warning("delete_failed", error=str(error))
+
+
+def _left_of_epoch(step: Step) -> float:
+    """Seconds to the end of the epoch under way."""
+    left = 1 - step.fraction  # of the whole run
+    return step.eta_seconds * (step.epoch / step.epochs - step.fraction) / left if left else 0.0
 
 
 def _progress(epoch: int, epochs: int, fraction: float, eta_seconds: float | None) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def cancel(connection: Connection, job: str) -> None:
 @click.argument("job")
 @connected
 def pause(connection: Connection, job: str) -> None:
-    """Pause a job at the end of its epoch; `resume` goes on from there."""
+    """Pause a job, at the end of its epoch if that is near; `resume` goes on from its last checkpoint."""
     _move(connection, job, "pause")
 
 

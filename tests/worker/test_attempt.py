@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.orm import Session
 
+from intff import trainer
 from intff.spec import read_spec
 from store.artifacts import Artifacts
 from store.attempts import Claim, claim
@@ -181,6 +182,23 @@ def test_a_job_handed_back_is_published_and_goes_on_from_its_newest_checkpoint(b
     assert bench.job(job).status is JobStatus.SUCCEEDED
     assert started_epochs(bench, job, attempt=2)[0] == stopped.checkpoint["epoch"] + 1
     assert bench.epochs(job) == list(range(1, 301))
+
+
+@SQLITE
+def test_an_order_within_a_short_epoch_loses_no_finished_epoch(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "REPORT_SECONDS", 0.0)  # orders are looked for after every batch
+    monkeypatch.setattr(checkpoints, "SHORTEST_PAUSE", 3600.0)  # no checkpoint is due
+    job = bench.submit(epochs=9000)
+    stop = StopRequest()
+    running = bench.start(bench.claim(job), stop)
+    bench.wait_for(job, lambda now: now.latest_metrics)
+    stop.ask()
+    running.join()
+
+    stopped = bench.job(job)
+    assert stopped.status is JobStatus.QUEUED
+    assert stopped.checkpoint is not None
+    assert stopped.checkpoint["epoch"] == bench.epochs(job)[-1]
 
 
 @SQLITE
