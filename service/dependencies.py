@@ -30,6 +30,9 @@ async def _parts(request: Request) -> Parts:
 
 PartsDep = Annotated[Parts, Depends(_parts)]
 
+_IN_PROCESS = "testserver"
+"""What FastAPI's TestClient gives as the server's address; a real server gives its socket's."""
+
 
 def sign_in(scope: Scope, parts: Parts) -> str:
     """Check and count a request's key, once, whoever asks first; the owner of what it may see.
@@ -41,7 +44,8 @@ def sign_in(scope: Scope, parts: Parts) -> str:
     state: dict[str, Any] = scope.setdefault("state", {})
     if _OWNER not in state:
         address, port = scope.get("server") or (None, None)
-        reached_at = address if port is not None else None  # a unix socket has a path and no port
+        # A unix socket has a path and no port, and a client in this very process has no socket at all.
+        reached_at = None if port is None or address == _IN_PROCESS else address
         given = called = None
         for name, value in scope["headers"]:
             if name == b"authorization":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from service.app import create_app
 from service.auth import caller_of
@@ -78,6 +80,21 @@ def test_without_keys_a_name_that_is_not_this_machines_own_is_not_answered() -> 
     ):
         with pytest.raises(Unauthorized, match="the names localhost"):
             caller_of(None, None, "127.0.0.1", foreign)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_without_keys_a_client_in_the_same_process_is_answered_and_no_other_that_calls_itself_so(
+    app: FastAPI, serve: Any
+) -> None:
+    with serve(app) as beyond:
+
+        async def ask() -> int:
+            transport = httpx.ASGITransport(app=app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://testserver:8080") as inside:
+                return (await inside.get("/v1/presets")).status_code
+
+        assert asyncio.run(ask()) == 200
+        assert beyond.get("/v1/presets", headers={"Host": "testserver"}).status_code == 401
 
 
 def test_each_key_sees_only_its_own(client: httpx.Client, make_model: Any) -> None:
