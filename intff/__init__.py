@@ -37,3 +37,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 -- any of the names above
         msg = f"{name} needs PyTorch; install it with: pip install 'intff[train]'"
         raise MissingExtra(msg)
     return getattr(import_module(_NEED_TORCH[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

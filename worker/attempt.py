@@ -31,9 +31,9 @@ log = structlog.get_logger("intff.attempt")
 # Putting a model into a remote store may fail for a moment; training it again costs more than waiting.
 PUT_PAUSES = (1.0, 3.0, 10.0, 30.0)
 
-EPOCH_PATIENCE = 5.0
+EPOCH_PATIENCE = 1.0
 """Seconds that an order to pause or to stop may wait for the end of an epoch, where a checkpoint keeps all that is
-done; without it the epochs since the last one would be trained again."""
+done; without it the epochs since the last one would be trained again. An order is to be obeyed within two."""
 
 
 class Attempt:
