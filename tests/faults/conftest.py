@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,54 @@ Survived = Callable[..., None]
 References = Callable[..., str]
 
 _FAULT = "fault"
+
+# The files that take longest, in the order in which they begin when two tests run at a time: what is short comes
+# last and fills the gaps. Then those that measure, which have the machine to themselves.
+_LONGEST = ("test_database_outages", "test_soak", "test_broker_outages", "test_attacks_rude")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the faults into an order in which two processes end at about the same time, and together what belongs so."""
+
+    def turn(item: pytest.Item) -> int:
+        if item.get_closest_marker("alone") is not None:
+            return len(_LONGEST) + 1
+        return _LONGEST.index(item.path.stem) if item.path.stem in _LONGEST else len(_LONGEST)
+
+    faults = [item for item in items if item.get_closest_marker("faults") is not None]
+    for item in faults:
+        if item.get_closest_marker("alone") is not None:
+            item.add_marker(pytest.mark.xdist_group("alone"))
+        elif "target" in getattr(item, "fixturenames", ()):  # the file's own API, which starts once
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    ordered = iter(sorted(faults, key=turn))
+    items[:] = [next(ordered) if item in faults else item for item in items]
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for all the processes of this run."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@contextmanager
+def locked(file: Path, how: int = fcntl.LOCK_EX) -> Iterator[None]:
+    """Hold a lock of all the processes of this run."""
+    with file.open("ab") as opened:
+        fcntl.flock(opened, how)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def room(request: pytest.FixtureRequest, shared: Path) -> Iterator[None]:
+    """For a test that is marked `alone` the whole machine; any other shares it with what else runs."""
+    is_alone = request.node.get_closest_marker("alone") is not None
+    with locked(shared / "machine", fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH):
+        yield
 
 
 @pytest.fixture
@@ -72,22 +123,23 @@ def installation(
 
 
 @pytest.fixture(scope="session")
-def weights_of(tmp_path_factory: pytest.TempPathFactory) -> References:
-    """The SHA-256 of the weights of a run that nothing interrupted, made by the library's own command."""
-    known: dict[str, str] = {}
+def weights_of(shared: Path) -> References:
+    """The SHA-256 of the weights of a run that nothing interrupted, made once by the library's own command."""
 
     def train(epochs: int, **fields: Any) -> str:
         wanted = json.dumps(spec(epochs, **fields), sort_keys=True)
-        if wanted not in known:
-            folder = tmp_path_factory.mktemp("uninterrupted")
-            (folder / "spec.json").write_text(wanted)
-            command = [str(Path(sys.executable).with_name("intff")), "train", "--spec", str(folder / "spec.json")]
-            command += ["--out", str(folder / "model"), "--json"]
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-            subprocess.run(command, check=True, capture_output=True, env=environment, timeout=200)
-            manifest = json.loads((folder / "model" / "manifest.json").read_text())
-            known[wanted] = manifest["files"]["weights.safetensors"]["sha256"]
-        return known[wanted]
+        folder = shared / f"uninterrupted-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
+        folder.mkdir(exist_ok=True)
+        with locked(folder / "lock"):
+            manifest = folder / "model" / "manifest.json"
+            if not manifest.exists():
+                (folder / "spec.json").write_text(wanted)
+                command = [str(Path(sys.executable).with_name("intff")), "train", "--spec", str(folder / "spec.json")]
+                command += ["--out", str(folder / "model"), "--json"]
+                environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+                subprocess.run(command, check=True, capture_output=True, env=environment, timeout=200)
+            sha256: str = json.loads(manifest.read_text())["files"]["weights.safetensors"]["sha256"]
+            return sha256
 
     return train
 
