@@ -151,9 +151,9 @@ class Installation:
         return "libtorch" in libraries
 
     def post(
-        self, path: str, json: Any = None, *, api: int = 0, seconds: float = 60.0, **headers: str
+        self, path: str, json: Any = None, *, api: int = 0, headers: dict[str, str] | None = None
     ) -> httpx.Response:
-        return httpx.post(f"{self.urls[api]}{path}", json=json, timeout=seconds, headers=headers)
+        return httpx.post(f"{self.urls[api]}{path}", json=json, timeout=60, headers=headers)
 
     def get(self, path: str, *, api: int = 0) -> httpx.Response:
         return httpx.get(f"{self.urls[api]}{path}", timeout=60)
@@ -165,7 +165,7 @@ class Installation:
         deadline = time.monotonic() + 60
         while True:
             try:
-                answer = self.post("/v1/jobs", body, api=api, key=key)
+                answer = self.post("/v1/jobs", body, api=api, headers={"Idempotency-Key": key})
                 if answer.status_code == 202:
                     return str(answer.json()["id"])
                 assert answer.status_code == 503, answer.text
@@ -224,6 +224,14 @@ class Installation:
         """The epochs whose metrics are kept, in order."""
         with self.sessions() as session:
             return [metrics["epoch"] for metrics in list_metrics(session, job_id, owner=None)]
+
+    def require_all_epochs(self, job_id: str) -> int:
+        """No metrics are missing up to the last epoch that was reported; its number."""
+        reported = self.job(job_id).latest_metrics
+        assert reported is not None
+        last: int = reported["epoch"]
+        assert self.epochs(job_id) == list(range(1, last + 1))
+        return last
 
     def require_whole(self, job_id: str, epochs: int) -> None:
         """A job that succeeded did so once: one model, every epoch, and attempts that all ended, one of them well."""
