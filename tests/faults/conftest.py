@@ -25,7 +25,14 @@ _FAULT = "fault"
 
 # The files that take longest, in the order in which they begin when two tests run at a time: what is short comes
 # last and fills the gaps. Then those that measure, which have the machine to themselves.
-_LONGEST = ("test_database_outages", "test_soak", "test_broker_outages", "test_attacks_rude")
+_LONGEST = (
+    "test_soak",
+    "test_database_outages",
+    "test_twins",
+    "test_broker_outages",
+    "test_attacks_rude",
+    "test_kills",
+)
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups

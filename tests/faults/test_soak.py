@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.faults, pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)]
 
 EPOCHS = 900
-SEEDS = (1, 2, 3)
+SEEDS = (0, 1)
 KILLS = ["busy trainer"] * 20 + ["trainer"] * 14 + ["worker"] * 8 + ["api"] * 8
 
 
@@ -55,7 +55,7 @@ def tended(installation: Installation) -> Iterator[Installation]:
 def test_fifty_kills_at_random(tended: Installation, weights_of: References, survived: Survived) -> None:
     installation = tended
     installation.start(apis=2, workers=2)
-    jobs = {installation.submit(EPOCHS, seed=seed): seed for seed in SEEDS * 2}
+    jobs = {installation.submit(EPOCHS, seed=seed): seed for seed in SEEDS * 3}
     seed = random.randrange(2**32)
     chance = random.Random(seed)
     installation.remark = f"random.Random({seed}) chose the kills"
