@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -48,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in faults:
         if item.get_closest_marker("alone") is not None:
             item.add_marker(pytest.mark.xdist_group("alone"))
-        elif "target" in getattr(item, "fixturenames", ()):  # the file's own API, which starts once
+        elif {"target", "lasting"} & set(getattr(item, "fixturenames", ())):  # the file's own processes, started once
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
     ordered = iter(sorted(faults, key=turn))
     items[:] = [next(ordered) if item in faults else item for item in items]
@@ -129,6 +130,29 @@ def installation(
     made.close()
 
 
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Installation]:
+    """An API and a worker that stay up for all tests of a file: starting them costs more than most of the tests."""
+    broker = PrivateValkey()
+    broker.start()
+    url = request.getfixturevalue("_postgresql_database")
+    made = Installation(tmp_path_factory.mktemp("lasting") / "home", url, broker.url)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
+        broker.close()
+
+
+@pytest.fixture
+def shared_installation(lasting: Installation, database_url: str) -> Iterator[Installation]:
+    """The file's installation, with an empty database and no files."""
+    assert lasting.environment["INTFF_DATABASE_URL"] == database_url
+    yield lasting
+    shutil.rmtree(lasting.artifacts, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def weights_of(shared: Path) -> References:
     """The SHA-256 of the weights of a run that nothing interrupted, made once by the library's own command."""
@@ -155,12 +179,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The table of faults, also of a run that was spread over processes."""
     rows = []
     for result in ("passed", "failed"):
+        attacks: dict[str, list[float]] = {}
         for report in terminalreporter.getreports(result):
+            if report.when != "call" or "faults" not in report.keywords:
+                continue
             found = [value for name, value in report.user_properties if name == _FAULT]
-            if report.when == "call":
-                rows += [(fault, times, result, report.duration, figure) for fault, times, figure in found]
-                if result == "failed" and "faults" in report.keywords:
-                    rows.append((report.nodeid.rpartition("::")[2], 0, result, report.duration, ""))
+            rows += [(fault, times, result, report.duration, figure) for fault, times, figure in found]
+            if result == "failed":
+                rows.append((report.nodeid.rpartition("::")[2], 0, result, report.duration, ""))
+            elif not found:
+                attacks.setdefault(Path(report.location[0]).stem.removeprefix("test_attacks_"), []).append(
+                    report.duration
+                )
+        rows += [(f"attacks: {file}", len(spent), result, sum(spent), "") for file, spent in attacks.items()]
     if not rows:
         return
     terminalreporter.section("faults survived")

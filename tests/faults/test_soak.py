@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.parametrize("database_url", ["post
 
 EPOCHS = 900
 SEEDS = (0, 1)
-KILLS = ["busy trainer"] * 20 + ["trainer"] * 14 + ["worker"] * 8 + ["api"] * 8
+KILLS = ["busy trainer"] * 18 + ["trainer"] * 10 + ["worker"] * 8 + ["api"] * 14
 
 
 @pytest.fixture
