@@ -207,6 +207,11 @@ class Installation:
             assert time.monotonic() < deadline, f"waited in vain until {what}\n{self.last_words()}"
             time.sleep(0.05)
 
+    def unfinished(self) -> int:
+        """How many jobs have not ended."""
+        with self.sessions() as session:
+            return session.query(Job).filter(Job.finished_at.is_(None)).count()
+
     def outcomes(self, job_id: str) -> list[AttemptOutcome | None]:
         with self.sessions() as session:
             rows = session.query(Attempt).filter(Attempt.job_id == job_id).order_by(Attempt.attempt).all()

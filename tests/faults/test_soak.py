@@ -63,6 +63,8 @@ def test_fifty_kills_at_random(tended: Installation, weights_of: References, sur
     kills = chance.sample(KILLS, len(KILLS))
     while kills:
         time.sleep(chance.uniform(0.2, 2.5))
+        if not installation.unfinished():  # something has to be under way at every kill
+            jobs[installation.submit(EPOCHS, seed=SEEDS[0])] = SEEDS[0]
         if kill(installation, kills[-1], chance.randrange(2)):
             kills.pop()
     killing = time.monotonic() - began
