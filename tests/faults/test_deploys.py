@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.faults, pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)]
 
-EPOCHS = 900
+EPOCHS = 600
 
 
 def test_a_rolling_deploy(installation: Installation, weights_of: References, survived: Survived) -> None:

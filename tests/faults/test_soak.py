@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.faults, pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)]
 
-EPOCHS = 900
+EPOCHS = 600
 SEEDS = (0, 1)
 KILLS = ["busy trainer"] * 18 + ["trainer"] * 10 + ["worker"] * 8 + ["api"] * 14
 
