@@ -7,7 +7,7 @@ attempt must stop, for the job is no longer its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,26 +83,34 @@ def renew(session: Session, claim: Claim, progress: Mapping[str, Any] | None = N
 
 
 def record_epoch(session: Session, claim: Claim, metrics: Mapping[str, Any], progress: Mapping[str, Any]) -> bool:
-    """Keep what an epoch reported; an epoch that is trained again replaces its earlier report.
+    """Keep what one epoch reported, as `record_epochs` does."""
+    return record_epochs(session, claim, [metrics], progress)
+
+
+def record_epochs(
+    session: Session, claim: Claim, metrics: Sequence[Mapping[str, Any]], progress: Mapping[str, Any]
+) -> bool:
+    """Keep what epochs reported; those that are trained again replace their earlier reports.
+
+    However many they are, it takes three exchanges with the database: a training of short epochs has hundreds a second.
 
     Args:
         session: the session to write with.
         claim: the attempt's claim.
-        metrics: the epoch's metrics, with its number as `epoch`.
+        metrics: each epoch's metrics, with its number as `epoch`, in the order in which they were trained.
         progress: how far the job is now.
     """
-    kept = dict(metrics)
-    if change_job(session, *_fence(claim), latest_metrics=kept, progress=dict(progress)) is None:
+    kept = [dict(each) for each in metrics]
+    if change_job(session, *_fence(claim), latest_metrics=kept[-1], progress=dict(progress)) is None:
         return False
     # The job's row is locked now. Later epochs can only be a lost attempt's, which this one does not build on.
-    epoch = kept["epoch"]
+    first = kept[0]["epoch"]
     session.execute(
-        delete(EpochMetricsRow).where(EpochMetricsRow.job_id == claim.job_id, EpochMetricsRow.epoch >= epoch)
+        delete(EpochMetricsRow).where(EpochMetricsRow.job_id == claim.job_id, EpochMetricsRow.epoch >= first)
     )
     session.execute(
-        insert_into(session, EpochMetricsRow).values(
-            job_id=claim.job_id, epoch=epoch, attempt=claim.attempt, metrics=kept
-        )
+        insert_into(session, EpochMetricsRow),
+        [{"job_id": claim.job_id, "epoch": each["epoch"], "attempt": claim.attempt, "metrics": each} for each in kept],
     )
     return True
 

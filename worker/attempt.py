@@ -16,7 +16,7 @@ from intff.progress import EpochEnd, Event, Finished, Result, Started, Step
 from intff.spec import read_spec
 from intff.trainer import Trainer
 from store.artifacts import Artifacts, FileRecord
-from store.attempts import Claim, fail, hand_back, record_epoch, succeed
+from store.attempts import Claim, fail, hand_back, succeed
 from store.errors import ArtifactCorrupt
 from store.leftovers import Ended, note_files, remove_files
 from store.statuses import AttemptOutcome, JobStatus
@@ -118,7 +118,7 @@ class Attempt:
         epoch = event.metrics.epoch
         progress = _progress(epoch, event.epochs, epoch / event.epochs, event.eta_seconds)
         self._lease.progress = progress
-        self._lease.report(lambda session: record_epoch(session, self._claim, metrics, progress))
+        self._lease.report_epoch(metrics, progress)
         self._checkpoints.prune()
         # Whoever goes on after an order starts from here and not from some earlier epoch.
         is_last_chance = self._lease.is_ordered and self._lease.halt not in {Halt.CANCEL, Halt.LOST}

@@ -7,14 +7,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, Self, TypeVar
+from itertools import groupby, islice
+from typing import Any, NamedTuple, Self, TypeVar
 
 import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from store.attempts import Claim, renew
+from store.attempts import Claim, record_epochs, renew
 from store.database import Sessions
 from worker.shutdown import StopRequest
 
@@ -28,6 +29,10 @@ Write = Callable[[Session], bool]
 
 
 Kept = TypeVar("Kept")
+
+AT_ONCE = 200
+"""Reports of one transaction. It holds the job's row, so the lease is renewed after each: after minutes without the
+database thousands of reports wait, and on a busy machine they take longer than a lease."""
 
 LAST_PATIENCE = 5.0
 """Seconds that a worker which was told to stop waits for a database that is away."""
@@ -44,6 +49,20 @@ class Halt(StrEnum):
     """The claim is gone: another attempt may be running, so nothing more is written."""
     STOP = "stop"
     """The worker was told to stop; the job goes back into the queue."""
+
+
+class _Epoch(NamedTuple):
+    """What an epoch reported."""
+
+    metrics: dict[str, Any]
+    progress: dict[str, Any]
+
+
+class _Other(NamedTuple):
+    """Any other report, and what follows its commit."""
+
+    write: Write
+    then: Callable[[], None]
 
 
 class Halted(Exception):
@@ -70,7 +89,7 @@ class Lease(threading.Thread):
         self._request = stop
         self._interval = interval
         self._over = threading.Event()
-        self._reports: deque[tuple[Write, Callable[[], None]]] = deque()
+        self._reports: deque[_Epoch | _Other] = deque()
         self._talking = threading.Lock()
         self._away_since: float | None = None
         self._mistake: Exception | None = None
@@ -83,9 +102,13 @@ class Lease(threading.Thread):
         self._over.set()
         self.join()
 
+    def report_epoch(self, metrics: dict[str, Any], progress: dict[str, Any]) -> None:
+        """Have an epoch's metrics written soon, after all that was reported before."""
+        self._reports.append(_Epoch(metrics, progress))
+
     def report(self, write: Write, then: Callable[[], None] = lambda: None) -> None:
-        """Have something written soon, after all that was reported before; `then` follows its commit."""
-        self._reports.append((write, then))
+        """Have something else written soon, after all that was reported before; `then` follows its commit."""
+        self._reports.append(_Other(write, then))
 
     def settle(self, write: Callable[[Session], Kept]) -> Kept | None:
         """Write the attempt's end, after everything that was reported, waiting for a database that is away.
@@ -169,12 +192,17 @@ class Lease(threading.Thread):
             self.halt = None  # an order that was taken back before the attempt obeyed it
 
     def _deliver(self) -> None:
-        batch = list(self._reports)
-        if not batch or self.halt is Halt.LOST:
-            return
+        """Write all that was reported, and keep the lease alive meanwhile."""
+        while self._reports and self.halt is not Halt.LOST:
+            self._deliver_some()
+            if self._reports:
+                self._renew()
+
+    def _deliver_some(self) -> None:
+        batch = list(islice(self._reports, AT_ONCE))
         try:
             with self._sessions.begin() as session:
-                is_ours = all(write(session) for write, _ in batch)
+                is_ours = self._write(session, batch)
         except DATABASE_AWAY:
             raise
         except Exception:
@@ -184,9 +212,23 @@ class Lease(threading.Thread):
         if not is_ours:
             self.halt = Halt.LOST
             return
-        for _, then in batch:
+        for report in batch:
             self._reports.popleft()
-            then()
+            if isinstance(report, _Other):
+                report.then()
+
+    def _write(self, session: Session, batch: list[_Epoch | _Other]) -> bool:
+        """Write reports in their order, epochs that follow each other at once; whether the job was our own."""
+        for _, group in groupby(batch, type):
+            reports = list(group)
+            epochs = [each for each in reports if isinstance(each, _Epoch)]
+            if epochs and not record_epochs(
+                session, self._claim, [each.metrics for each in epochs], epochs[-1].progress
+            ):
+                return False
+            if not all(each.write(session) for each in reports if isinstance(each, _Other)):
+                return False
+        return True
 
     def _note_away(self, error: Exception) -> None:
         if self._away_since is None:

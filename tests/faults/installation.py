@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from tests.faults.servers import free_port
 LEASE_SECONDS = 4.0  # a machine with two cores and ten processes may keep a thread waiting for a second or two
 SWEEP_SECONDS = 0.5
 REPUBLISH_SECONDS = 2.0
+POLL_SECONDS = 0.1  # looking twice as often takes a tenth of the processor from what is looked at
 
 # Twelve layers whose weights grow by ten a step: their product leaves the range of float32 in the first epoch.
 DIVERGING: dict[str, Any] = {
@@ -70,11 +72,7 @@ class Program:
     @property
     def trainer(self) -> psutil.Process | None:
         """Of a worker: the pool's process, which trains; None while there is none."""
-        try:
-            children = psutil.Process(self.process.pid).children()
-        except psutil.NoSuchProcess:
-            return None
-        found = [each for each in children if "spawn_main" in " ".join(_line(each))]
+        found = [each for each in _children(self.process.pid) if "spawn_main" in " ".join(_line(each))]
         return found[0] if found else None
 
     def close(self) -> None:
@@ -151,9 +149,9 @@ class Installation:
         return "libtorch" in libraries
 
     def post(
-        self, path: str, json: Any = None, *, api: int = 0, seconds: float = 60.0, **headers: str
+        self, path: str, json: Any = None, *, api: int = 0, headers: dict[str, str] | None = None
     ) -> httpx.Response:
-        return httpx.post(f"{self.urls[api]}{path}", json=json, timeout=seconds, headers=headers)
+        return httpx.post(f"{self.urls[api]}{path}", json=json, timeout=60, headers=headers)
 
     def get(self, path: str, *, api: int = 0) -> httpx.Response:
         return httpx.get(f"{self.urls[api]}{path}", timeout=60)
@@ -165,7 +163,7 @@ class Installation:
         deadline = time.monotonic() + 60
         while True:
             try:
-                answer = self.post("/v1/jobs", body, api=api, key=key)
+                answer = self.post("/v1/jobs", body, api=api, headers={"Idempotency-Key": key})
                 if answer.status_code == 202:
                     return str(answer.json()["id"])
                 assert answer.status_code == 503, answer.text
@@ -186,7 +184,7 @@ class Installation:
             state = f"{job_id} is {now.status} at {now.progress}, attempt {now.attempt}: {now.error_message}"
             assert not now.status.is_terminal, f"{state}\n{self.last_words()}"
             assert time.monotonic() < deadline, f"{state}\n{self.last_words()}"
-            time.sleep(0.05)
+            time.sleep(POLL_SECONDS)
         return now
 
     def wait_until_succeeded(self, job_id: str, seconds: float = 90.0) -> Job:
@@ -205,7 +203,12 @@ class Installation:
         deadline = time.monotonic() + seconds
         while not happened():
             assert time.monotonic() < deadline, f"waited in vain until {what}\n{self.last_words()}"
-            time.sleep(0.05)
+            time.sleep(POLL_SECONDS)
+
+    def unfinished(self) -> int:
+        """How many jobs have not ended."""
+        with self.sessions() as session:
+            return session.query(Job).filter(Job.finished_at.is_(None)).count()
 
     def outcomes(self, job_id: str) -> list[AttemptOutcome | None]:
         with self.sessions() as session:
@@ -224,6 +227,14 @@ class Installation:
         """The epochs whose metrics are kept, in order."""
         with self.sessions() as session:
             return [metrics["epoch"] for metrics in list_metrics(session, job_id, owner=None)]
+
+    def require_all_epochs(self, job_id: str) -> int:
+        """No metrics are missing up to the last epoch that was reported; its number."""
+        reported = self.job(job_id).latest_metrics
+        assert reported is not None
+        last: int = reported["epoch"]
+        assert self.epochs(job_id) == list(range(1, last + 1))
+        return last
 
     def require_whole(self, job_id: str, epochs: int) -> None:
         """A job that succeeded did so once: one model, every epoch, and attempts that all ended, one of them well."""
@@ -294,6 +305,17 @@ def is_ready(url: str) -> bool:
         return httpx.get(f"{url}/readyz", timeout=5).status_code == 200
     except httpx.TransportError:
         return False
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    """As psutil tells them, without a look at every process of the machine."""
+    found = []
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                with suppress(psutil.NoSuchProcess):
+                    found.append(psutil.Process(int(child)))
+    return found
 
 
 def _line(process: psutil.Process) -> list[str]:

@@ -32,7 +32,7 @@ CLIENTS = 50
 PAUSE_SECONDS = 1.0  # of each client between two requests
 MIB = 2**20
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(120 + 3 * JOBS)]
+pytestmark = [pytest.mark.faults, pytest.mark.alone, pytest.mark.timeout(120 + 3 * JOBS)]
 
 
 class Clients:

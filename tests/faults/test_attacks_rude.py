@@ -77,6 +77,7 @@ def slowest_hundredth(port: int) -> float:
     return statistics.quantiles(seconds, n=100)[98]
 
 
+@pytest.mark.alone
 def test_predictions_keep_their_pace_in_a_rude_crowd(target: Target, record_property: Any) -> None:
     """Interleaved rounds without and with the crowd; the medians of their 99th percentiles are compared."""
     with httpx.Client(base_url=target.url) as client:

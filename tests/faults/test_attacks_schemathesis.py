@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -81,14 +82,20 @@ def test_no_request_gets_an_answer_that_is_not_documented(tmp_path: Path) -> Non
     with attacked(tmp_path) as target:
         target.publish()
         examine(target, tmp_path, "--max-examples", "10")
-        assert '"status": 5' not in target.log.read_text()
-        assert "request_failed" not in target.log.read_text()
+        require_no_failure(target)
 
 
 def test_nor_with_a_key(tmp_path: Path) -> None:
     with attacked(tmp_path, INTFF_API_KEYS=KEY, INTFF_RATE_LIMIT_PER_SECOND="0") as target:
         target.publish(hashlib.sha256(KEY.encode()).hexdigest())
         examine(target, tmp_path, "--max-examples", "10", "--header", f"Authorization: Bearer {KEY}")
-        log = target.log.read_text()
-        assert "request_failed" not in log
-        assert KEY not in log
+        require_no_failure(target)
+        assert KEY not in target.log.read_text()
+
+
+def require_no_failure(target: Target) -> None:
+    """The log has a line for each request, and none of a 5xx."""
+    log = target.log.read_text()
+    assert log.count("status=4") > 100
+    assert re.search(r"\bstatus=5\d\d\b", log) is None
+    assert "request_failed" not in log

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,12 +17,12 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.faults, pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)]
 
-EPOCHS = 1200
+EPOCHS = 600
 
 
 def test_a_rolling_deploy(installation: Installation, weights_of: References, survived: Survived) -> None:
-    """Each of two workers is replaced in turn while the same job goes on."""
-    installation.start(workers=2)
+    """Two workers of three are stopped in turn while the same job goes on."""
+    installation.start(workers=3)
     job = installation.submit(EPOCHS)
     gaps = []
     for _ in range(2):
@@ -39,8 +38,6 @@ def test_a_rolling_deploy(installation: Installation, weights_of: References, su
         assert holder.process.wait(20) == 0
         assert after.checkpoint is not None
         assert after.checkpoint["epoch"] >= done_before  # of the last moment, not of some time ago
-        holder.start()
-        installation.wait(partial(installation.is_fit, holder), "the new worker is up")
 
     done = installation.wait_until_succeeded(job)
     assert done.losses == 0

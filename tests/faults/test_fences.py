@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.faults, pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)]
 
-EPOCHS = 900
+EPOCHS = 600
 RACERS = 10
 RACES = 20
 

@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.faults, pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)]
 
 
+@pytest.fixture
+def installation(shared_installation: Installation) -> Installation:
+    return shared_installation
+
+
 def test_a_job_that_diverges(installation: Installation, survived: Survived) -> None:
-    installation.start()
     diverging = installation.submit(50, **DIVERGING)
     behind = installation.submit(1)
 
@@ -35,11 +39,11 @@ def test_a_job_that_diverges(installation: Installation, survived: Survived) -> 
 
 
 def test_a_job_that_needs_more_memory_than_there_is(installation: Installation, survived: Survived) -> None:
-    installation.start()
     installation.wait_until_succeeded(installation.submit(1))  # all that a job imports is in memory now
     trainer = installation.trainer()
     room = trainer.memory_info().vms + 300 * 2**20
-    psutil.Process(trainer.pid).rlimit(resource.RLIMIT_AS, (room, room))
+    limit = psutil.Process(trainer.pid).rlimit(resource.RLIMIT_AS)
+    psutil.Process(trainer.pid).rlimit(resource.RLIMIT_AS, (room, limit[1]))
 
     huge = installation.submit(50, architecture="64,(6000,6000)")
     behind = installation.submit(1)
@@ -48,13 +52,13 @@ def test_a_job_that_needs_more_memory_than_there_is(installation: Installation, 
     assert failed.error_code == "out_of_memory", failed.error_message
     installation.wait_until_succeeded(behind)
     assert installation.trainer().pid == trainer.pid
+    psutil.Process(trainer.pid).rlimit(resource.RLIMIT_AS, limit)
     installation.wait_until_tidy()
     survived("memory limit of the trainer reached", figure="failed with out_of_memory; the same process went on")
 
 
 def test_a_job_that_kills_its_worker_every_time(installation: Installation, survived: Survived) -> None:
     """As the kernel does when memory runs out; the job behind it is left in peace."""
-    installation.start()
     deadly = installation.submit(9000)
     behind = installation.submit(1)
     over = threading.Event()
@@ -89,7 +93,6 @@ def test_a_job_that_kills_its_worker_every_time(installation: Installation, surv
 
 def test_a_worker_that_has_no_room_to_work_in(installation: Installation, survived: Survived) -> None:
     """A job that cannot even begin says so at once; a silent worker would cost it all its attempts and the reason."""
-    installation.start()
     scratch = installation.home / "scratch"
     if scratch.exists():
         scratch.rmdir()

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.faults, pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)]
 
+
+@pytest.fixture
+def installation(shared_installation: Installation) -> Installation:
+    return shared_installation
+
+
 MOVES = ("cancel", "pause", "resume")
 # What each move answers, and where the job is then, at the latest when its worker has obeyed.
 ANSWERS = {
@@ -42,7 +48,6 @@ def order(installation: Installation, job: str, move: str) -> int:
 
 
 def test_every_order_in_every_state(installation: Installation, survived: Survived) -> None:
-    installation.start()
     slowest = 0.0
     for state, moves in ANSWERS.items():
         for move, (status, end) in moves.items():
@@ -83,7 +88,6 @@ def bring_to(installation: Installation, state: str) -> str:
 
 def test_orders_racing_with_success(installation: Installation, survived: Survived) -> None:
     """Short jobs are cancelled, paused and resumed by several clients just when they end."""
-    installation.start()
     chance = random.Random(5)
     ends = dict.fromkeys(TERMINAL, 0)
     jobs, clients_each = 10, 4

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.faults
 
-EPOCHS = 900
+EPOCHS = 600
 
 
 @pytest.fixture

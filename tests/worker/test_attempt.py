@@ -16,13 +16,13 @@ from sqlalchemy.orm import Session
 from intff import trainer
 from intff.spec import read_spec
 from store.artifacts import Artifacts
-from store.attempts import Claim, claim
+from store.attempts import Claim, claim, renew
 from store.database import Sessions, connect, sessions, write_json
 from store.jobs import get_job, list_metrics, submit
 from store.reconcile import sweep
 from store.statuses import JobStatus
 from store.tables import NO_OWNER, EpochMetricsRow, Job, Model
-from worker import checkpoints
+from worker import checkpoints, lease
 from worker.attempt import Attempt
 from worker.lease import Lease
 from worker.shutdown import StopRequest
@@ -265,3 +265,30 @@ def test_a_report_that_cannot_be_written_fails_the_job_and_does_not_silence_the_
     assert (failed.status, failed.error_code) == (JobStatus.FAILED, "internal_error")
     assert failed.error_message is not None
     assert "IntegrityError" in failed.error_message
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_long_delivery_does_not_cost_the_lease(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has waited for a database is more than can be written within a lease."""
+    monkeypatch.setattr(lease, "AT_ONCE", 2)
+    engine = connect(database_url)
+    bench = Bench(engine, engine, tmp_path)
+    won = bench.claim(bench.submit(epochs=1), lease_seconds=1.0)
+    swept = []
+
+    def write_slowly(_: Session) -> bool:
+        time.sleep(0.2)
+        return True
+
+    def look() -> None:
+        with bench.sessions.begin() as session:
+            swept.append(sweep(session, max_attempts=3).requeued)
+
+    waiting = Lease(bench.sessions, won, StopRequest())
+    for _ in range(10):
+        waiting.report(write_slowly, then=look)
+    assert waiting.settle(lambda session: renew(session, won)) is not None
+    assert swept == [[]] * 10
+    engine.dispose()
