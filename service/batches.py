@@ -10,6 +10,8 @@ from intff.predictions import Prediction
 from service.image_bodies import Floats
 from service.prediction import ServedModel
 
+_TURNS = 32  # of the event loop, that requests are gathered for after two came in the same one
+
 _Waiting = tuple[Floats, asyncio.Future[list[Prediction]]]
 
 
@@ -18,14 +20,24 @@ class Batches:
 
     The loop hands over everything that has arrived before it does what was asked of it since, so
     a run that is put at the end of its list finds all of these requests waiting, and only these.
+    Where requests come one at a time, even that turn of the loop is spared.
     """
 
     def __init__(self) -> None:
         self._waiting: dict[str, list[_Waiting]] = {}
+        self._turn_has_one = False
+        self._turns_together = 0
 
     async def predict(self, model: ServedModel, images: Floats) -> list[Prediction]:
         """Classify images, together with those of others for the same model."""
         loop = asyncio.get_running_loop()
+        if self._turn_has_one:
+            self._turns_together = _TURNS
+        else:
+            self._turn_has_one = True
+            loop.call_soon(self._end_turn)
+        if not self._turns_together:
+            return model.predict(images)
         answer: asyncio.Future[list[Prediction]] = loop.create_future()
         waiting = self._waiting.get(model.id)
         if waiting is None:
@@ -33,6 +45,10 @@ class Batches:
             loop.call_soon(self._run, model)
         waiting.append((images, answer))
         return await answer
+
+    def _end_turn(self) -> None:
+        self._turn_has_one = False
+        self._turns_together = max(0, self._turns_together - 1)
 
     def _run(self, model: ServedModel) -> None:
         waiting = self._waiting.pop(model.id)

@@ -115,7 +115,8 @@ async def _read_form(request: Request, limits: ImageLimits) -> ImageBody:
 
 def _from_json_body(data: bytes, shape: Shape, limits: ImageLimits) -> Floats:
     try:
-        return _from_parsed(orjson.loads(data), shape, limits)
+        no_booleans = b"true" not in data and b"false" not in data
+        return _from_parsed(orjson.loads(data), shape, limits, no_booleans=no_booleans)
     except (IntffError, ValueError):
         # Whatever is wrong, the other parser knows better: it reads NaN and numbers of any length,
         # and says more of what is no JSON at all. It takes three times as long.
@@ -130,7 +131,13 @@ def _parsed(data: bytes) -> Any:  # noqa: ANN401 -- whatever was sent
         raise InvalidRequest(msg, field="body") from error
 
 
-def _from_parsed(body: Any, shape: Shape, limits: ImageLimits) -> Floats:  # noqa: ANN401 -- whatever was sent
+def _from_parsed(
+    body: Any,  # noqa: ANN401 -- whatever was sent
+    shape: Shape,
+    limits: ImageLimits,
+    *,
+    no_booleans: bool = False,
+) -> Floats:
     if not isinstance(body, dict):
         msg = f'the body is an object, {{"images": [...]}}, got {type(body).__name__}'
         raise InvalidRequest(msg, field="body")
@@ -148,7 +155,7 @@ def _from_parsed(body: Any, shape: Shape, limits: ImageLimits) -> Floats:  # noq
     images = body["images"]
     if isinstance(images, list):
         _require_few(len(images), limits)
-    return from_json(images, shape, scale)
+    return from_json(images, shape, scale, no_booleans=no_booleans)
 
 
 def _png_pixels(data: bytes) -> float:

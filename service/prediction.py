@@ -49,7 +49,7 @@ class ServedModel:
         """Classify images of 0 to 1, [N, C, H, W]."""
         found: list[Prediction] = []
         for start in range(0, len(images), _BATCH):
-            values = self.session.run(None, {"images": images[start : start + _BATCH]})
+            values = self.session.run(self.outputs, {"images": images[start : start + _BATCH]})
             found += predictions(Outputs(**dict(zip(self.outputs, values, strict=True))), self.labels)
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from math import prod
 from typing import Any, Literal
@@ -21,7 +22,12 @@ _LONGEST_SHOWN = 40
 
 
 def from_json(
-    images: object, shape: Shape = (1, 28, 28), scale: Literal["bytes", "unit"] | None = None, *, field: str = "images"
+    images: object,
+    shape: Shape = (1, 28, 28),
+    scale: Literal["bytes", "unit"] | None = None,
+    *,
+    field: str = "images",
+    no_booleans: bool = False,
 ) -> Floats:
     """Read images given as numbers, each C x H x W nested, H x W nested, or flat.
 
@@ -31,6 +37,8 @@ def from_json(
         scale: whether black to white is 0..255 (`bytes`) or 0..1 (`unit`). If None, images
             whose numbers are all integers are bytes, and with any float among them they are not.
         field: what to call the list in an error.
+        no_booleans: the caller knows that there is no True and no False among the numbers, so that
+            nobody has to look for them: a third of the time.
 
     Returns:
         [N, C, H, W], from 0 to 1.
@@ -47,11 +55,11 @@ def from_json(
     if isinstance(images[0], int | float):
         msg = "images are a list of images, got a list of numbers; put a single image in a list of its own"
         raise ImageError(msg, field=field)
-    quickly = _read_quickly(images, shape, scale)
+    quickly = _read_quickly(images, shape, scale, no_booleans=no_booleans)
     return _read_slowly(images, shape, scale, field) if quickly is None else quickly
 
 
-def _read_quickly(images: Sequence[Any], shape: Shape, scale: str | None) -> Floats | None:
+def _read_quickly(images: Sequence[Any], shape: Shape, scale: str | None, *, no_booleans: bool) -> Floats | None:
     """All images at once, if they are of one right form and hold nothing but numbers in range."""
     form: list[int] = []
     level: Sequence[Any] = images
@@ -61,20 +69,26 @@ def _read_quickly(images: Sequence[Any], shape: Shape, scale: str | None) -> Flo
             return None
         form += lengths
         level = list(chain.from_iterable(level))
+    if tuple(form) not in _accepted(shape):
+        return None
+    kinds = {int} if no_booleans else set(map(type, level))
+    if kinds == {int} and scale != "unit":
+        with suppress(TypeError, ValueError):  # a number that is no integer after all, or out of range
+            return _floats(np.frombuffer(bytes(level), np.uint8).astype(np.float32), 255, shape)
     kinds = set(map(type, level))
-    if tuple(form) not in _accepted(shape) or not kinds <= {int, float}:
+    if not kinds <= {int, float}:
         return None
-    top = np.float32(255 if scale == "bytes" or (scale is None and float not in kinds) else 1)
+    top = 255 if scale == "bytes" or (scale is None and float not in kinds) else 1
     try:
-        if float in kinds or top == 1:
-            numbers = np.frombuffer(array("f", level), np.float32)
-            if not (numbers.min() >= 0 and numbers.max() <= top):  # NaN fails both comparisons
-                return None
-        else:
-            numbers = np.frombuffer(bytes(level), np.uint8).astype(np.float32)
-    except (ValueError, OverflowError):  # a number far out of range
+        numbers = np.frombuffer(array("f", level), np.float32)
+    except OverflowError:  # a number far out of range
         return None
-    read: Floats = numbers.reshape(-1, *shape) / top
+    in_range = numbers.min() >= 0 and numbers.max() <= top  # NaN fails both
+    return _floats(numbers, top, shape) if in_range else None
+
+
+def _floats(numbers: Floats, top: int, shape: Shape) -> Floats:
+    read: Floats = numbers.reshape(-1, *shape) / np.float32(top)
     return read
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import anyio
+import orjson
 from fastapi import APIRouter, Query, Request, Response
-from pydantic_core import to_json
 
 from intff.predictions import Prediction
 from service.dependencies import SIGNED_IN, ModelNameDep, OwnerDep, PartsDep
@@ -79,9 +79,9 @@ def is_quick(served: ServedModel, body: ImageBody) -> bool:
 
 
 def written(served: ServedModel, predictions: list[Prediction]) -> bytes:
-    """The answer as JSON."""
+    """The answer as JSON; what is no finite number is null."""
     answer = {"model": served.id, "labels": served.labels, "predictions": [_shown(each) for each in predictions]}
-    return to_json(answer, inf_nan_mode="null")
+    return orjson.dumps(answer)
 
 
 def _shown(prediction: Prediction) -> dict[str, Any]:
