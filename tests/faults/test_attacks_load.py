@@ -1,7 +1,6 @@
 """Many short jobs over two workers while many clients poll and predict: all succeed, and no process grows.
 
-`INTFF_LOAD_JOBS=1000 pytest -m faults tests/faults/test_attacks_load.py` is the whole load; the suite runs a
-shorter one.
+`INTFF_LOAD_JOBS=3000 pytest -m faults tests/faults/test_attacks_load.py` is a longer one.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ from store.statuses import JobStatus
 from store.tables import Attempt, Job, Model
 from tests.faults.attacks import IMAGE, SPEC, Target, attacked
 
-JOBS = int(os.environ.get("INTFF_LOAD_JOBS", "150"))
+JOBS = int(os.environ.get("INTFF_LOAD_JOBS", "1000"))
 CLIENTS = 50
 PAUSE_SECONDS = 1.0  # of each client between two requests
 MIB = 2**20
 
-pytestmark = [pytest.mark.faults, pytest.mark.alone, pytest.mark.timeout(120 + 3 * JOBS)]
+pytestmark = [pytest.mark.faults, pytest.mark.alone, pytest.mark.timeout(120 + JOBS)]
 
 
 class Clients:
