@@ -16,7 +16,7 @@ class Outputs:
     """A model's outputs for some images; None where the model has no such thing."""
 
     goodness: Floats | None = None
-    """The sum over hidden units, [images, labels]"""
+    """The sum over hidden units, each times its weight, [images, labels]"""
     unit_goodness: Floats | None = None
     """[images, units, labels]"""
     probability_positive: Floats | None = None

@@ -15,7 +15,8 @@ class Prediction(BaseModel):
     label: str
     """The label that wins: the highest probability of a softmax classifier, else the highest goodness."""
     goodness: list[float] | None
-    """For each label, the sum over hidden units; null where there is none (backpropagation)."""
+    """For each label, the sum over hidden units, each times its weight where `unit_weights` gives it one other than 1;
+    null where there is none (backpropagation)."""
     probability_positive: list[float] | None
     """For each label, sigma(goodness - theta): how likely image and label belong together (the paper's likelihood)."""
     margin: float
