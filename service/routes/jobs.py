@@ -85,12 +85,13 @@ def submit_job(
         max_queued_jobs=settings.most_queued_jobs(owner),
         republish_seconds=settings.republish_seconds,
     )
-    session.commit()
+    queues = _queues_if_waiting(session, [row])
+    session.commit()  # and nothing is asked after it: that would hold a connection until the answer has been written
     # Only now, and after the answer: a broker that is down delays nobody, the reconciler publishes later.
     after.add_task(publish_job, parts.broker, parts.sessions, row)
     response.headers["Location"] = f"/v1/jobs/{row.id}"
     log.info("job_accepted", job=row.id, queue=row.queue)
-    return job_of(row, _queues_if_waiting(session, [row]))
+    return job_of(row, queues)
 
 
 @router.get("", operation_id="list_jobs", responses=documented("invalid_request"))
@@ -147,9 +148,10 @@ def pause_job(job_id: JobIdDep, owner: OwnerDep, session: SessionDep) -> Job:
 def resume_job(job_id: JobIdDep, after: BackgroundTasks, parts: PartsDep, owner: OwnerDep, session: SessionDep) -> Job:
     """Let a paused job go on from its last checkpoint. Repeating this is harmless."""
     row = queries.request_resume(session, job_id, owner=owner, republish_seconds=parts.settings.republish_seconds)
+    queues = _queues_if_waiting(session, [row])
     session.commit()
     after.add_task(publish_job, parts.broker, parts.sessions, row)
-    return job_of(row, _queues_if_waiting(session, [row]))
+    return job_of(row, queues)
 
 
 def _require_allowed(request: JobRequest, settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
@@ -62,6 +63,19 @@ def test_an_accepted_job_is_shown_whole(client: httpx.Client) -> None:
         "metadata": {"run": 7},
     }
     assert client.get(response.headers["location"]).json()["id"] == job["id"]
+
+
+def test_a_crowd_that_submits_at_once_is_answered_at_once(client: httpx.Client) -> None:
+    """More than there are threads, and threads than connections: none may keep one until its answer is written."""
+
+    async def crowd() -> list[int]:
+        async with httpx.AsyncClient(base_url=client.base_url, timeout=60, limits=httpx.Limits()) as many:
+            answers = await asyncio.gather(*(many.post("/v1/jobs", json=SHORT) for _ in range(80)))
+        return [answer.status_code for answer in answers]
+
+    began = time.monotonic()
+    assert asyncio.run(crowd()) == [202] * 80
+    assert time.monotonic() - began < 15  # it took 30 s and more, a busy database's patience, and some were a 503
 
 
 def test_the_returned_spec_posted_again_is_the_same_run(client: httpx.Client) -> None:
