@@ -20,6 +20,7 @@ from intff.progress import EpochEnd, EpochMetrics, Finished, Result, Started, St
 from intff.spec import BP, TrainSpec
 from intff.training_data import TrainingData
 
+_MEANS = ("loss", "loss of a unit", "goodness", "goodness of the negative data")  # as in StepLosses
 REPORT_SECONDS = 0.2  # a progress bar moves smoothly, and a cancelled run stops at once
 
 
@@ -75,20 +76,22 @@ class Run:
             sums: of the steps' losses, each times its batch's images.
 
         Raises:
-            Diverged: the loss became NaN or infinite.
+            Diverged: a loss or a goodness became NaN or infinite.
         """
         images, history, rate = self.images, self.history, self.spec.training.learning_rate
-        loss = float(sums.total) / images
-        if not isfinite(loss):
-            msg = f"the loss became {loss} in epoch {epoch}; lower training.learning_rate, which is {rate}"
-            raise Diverged(msg)
+        means = StepLosses(*(part / images for part in sums))
+        for name, mean in zip(_MEANS, means, strict=True):
+            if not mean.isfinite().all():
+                worst = next(value for value in mean.flatten().tolist() if not isfinite(value))
+                msg = f"the {name} became {worst} in epoch {epoch}; lower training.learning_rate, which is {rate}"
+                raise Diverged(msg)
         metrics = EpochMetrics(
             epoch=epoch,
             seconds=seconds,
-            loss=loss,
-            unit_losses=(sums.units / images).tolist(),
-            unit_goodness_positive=(sums.positive / images).tolist(),
-            unit_goodness_negative=(sums.negative / images).tolist(),
+            loss=float(sums.total) / images,
+            unit_losses=means.units.tolist(),
+            unit_goodness_positive=means.positive.tolist(),
+            unit_goodness_negative=means.negative.tolist(),
             validation_accuracy=self._validate(),
             learning_rate=self.learning_rate(epoch),
             samples_per_second=images / seconds,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 import structlog
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from service.schemas.jobs import EpochMetrics
@@ -160,12 +161,18 @@ class Watcher:
         with self._sessions() as session:
             revisions = queries.revisions(session, by_job.keys())
             queues_changed = self._queues_changed(session)
-            return {
-                job_id: self._read_job(session, watching)
-                for job_id, watching in by_job.items()
-                if any(mailbox.place.revision != revisions.get(job_id) for mailbox in watching)
-                or (queues_changed and any(mailbox.queued for mailbox in watching))
-            }
+            changes = {}
+            for job_id, watching in by_job.items():
+                has_moved = any(mailbox.place.revision != revisions.get(job_id) for mailbox in watching)
+                if not has_moved and not (queues_changed and any(mailbox.queued for mailbox in watching)):
+                    continue
+                try:
+                    changes[job_id] = self._read_job(session, watching)
+                except ValidationError:  # its row is not as it should be: nothing to the other jobs' streams
+                    log.exception("job_unreadable", job=job_id)
+                    for mailbox in watching:  # until it changes again
+                        mailbox.place = Place(mailbox.place.epoch, revisions.get(job_id, 0))
+            return changes
 
     def _read_job(self, session: Session, watching: list[Mailbox]) -> tuple[Snapshot, tuple[Epoch, ...]]:
         job_id = watching[0].job_id

@@ -11,12 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from intff import Trainer, TrainSpec, runs
+from intff import Trainer, TrainSpec, runs, training_data
+from intff.build import build_network
 from intff.calibration import fitted_unit_weights
 from intff.checkpoint import History
 from intff.errors import Diverged, OutOfMemory
 from intff.inference import accuracy, score
 from intff.networks import GoodnessNetwork, Network
+from intff.objectives import StepLosses
 from intff.progress import EpochEnd, EpochMetrics, Event, Finished, Result, Started, Step
 from intff.spec import read_spec
 
@@ -161,6 +163,24 @@ def test_an_absurd_learning_rate_diverges_by_name(digits_spec: SpecOf) -> None:
     )
     with pytest.raises(Diverged, match=r"the loss became (nan|inf) in epoch \d+; lower training\.learning_rate"):
         _run(spec)
+
+
+@pytest.mark.parametrize(
+    ("sums", "message"),
+    [
+        ((float("nan"), 1.0, 1.0, 1.0), "the loss became nan in epoch 1"),
+        ((1.0, 1.0, float("inf"), 1.0), "the goodness became inf in epoch 1"),
+        ((1.0, 1.0, 1.0, float("inf")), "the goodness of the negative data became inf in epoch 1"),
+    ],
+)
+def test_a_goodness_that_leaves_the_range_is_a_divergence_also_where_the_loss_stays(
+    sums: tuple[float, ...], message: str, digits_spec: SpecOf
+) -> None:
+    spec = digits_spec()
+    run = runs.Run(spec, training_data.load(spec, torch.device("cpu")), build_network(spec))
+    total, *of_units = sums
+    with pytest.raises(Diverged, match=message):
+        run.end_epoch(1, 1.0, StepLosses(torch.tensor(total), *(torch.tensor([0.5, each]) for each in of_units)))
 
 
 def test_a_network_larger_than_the_memory_is_told_so() -> None:

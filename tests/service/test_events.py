@@ -106,6 +106,26 @@ def test_a_running_job_is_followed_to_its_end(client: httpx.Client, db: Sessions
     assert epochs_of(found) == [1, 2, 3, 4, 5]
 
 
+def test_a_job_that_cannot_be_read_silences_no_other(client: httpx.Client, db: Sessions, make_job: Any) -> None:
+    broken, job = make_job(), make_job()
+    claim = begin(db, broken.id)
+    with db.begin() as session:
+        progress = {"epoch": 1, "epochs": 9, "fraction": 1 / 9, "eta_seconds": 1.0}
+        assert queries.record_epoch(session, claim, {**metrics_of(1), "loss": float("nan")}, progress)  # kept as null
+    with (
+        httpx.Client(base_url=client.base_url, timeout=30) as other,
+        other.stream("GET", f"/v1/jobs/{broken.id}/events") as held,
+    ):
+        assert held.status_code == 200
+        found = []
+        for event in events(client, job.id):
+            if not found:
+                time.sleep(1)  # the broken one has been looked at by then
+                fail(db, begin(db, job.id))
+            found.append(event)
+    assert json.loads(found[-1].data)["status"] == "failed"
+
+
 def test_a_stream_goes_on_after_the_last_event_without_repeating_or_losing_an_epoch(
     client: httpx.Client, db: Sessions, make_job: Any
 ) -> None:
