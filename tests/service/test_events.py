@@ -117,7 +117,7 @@ def test_a_job_that_cannot_be_read_silences_no_other(client: httpx.Client, db: S
         other.stream("GET", f"/v1/jobs/{broken.id}/events") as held,
     ):
         assert held.status_code == 200
-        found = []
+        found: list[ServerSentEvent] = []
         for event in events(client, job.id):
             if not found:
                 time.sleep(1)  # the broken one has been looked at by then
