@@ -6,7 +6,7 @@ Any number of processes may do it at once; the store's conditional updates make 
 from __future__ import annotations
 
 import threading
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from math import inf
 from time import monotonic
 
@@ -24,6 +24,7 @@ from store.settings import Settings
 log = structlog.get_logger("intff.reconciler")
 
 _LONGEST_PAUSE = 10.0  # seconds between tries while the database or the broker is away; jobs wait for the next one
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)  # no lease ran out before
 _STALLED_SECONDS = 1.0  # that the database's time takes to come, where milliseconds are usual
 
 
@@ -39,7 +40,9 @@ class Reconciler:
         self._failures = 0
         self._was_away = False
         self._spare_until = -inf
-        self._good: datetime | None = None
+        self._looked: datetime | None = None
+        self._longest_between_looks = timedelta(seconds=settings.sweep_seconds + settings.lease_seconds)
+        self._good = _NEVER
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
 
     def start(self) -> None:
@@ -77,15 +80,17 @@ class Reconciler:
     def _last_good_moment(self, session: Session) -> datetime:
         """The moment at which a lease must have run out for its worker to count as silent.
 
-        That is now, or just before the database was away or stood still: then no worker could
-        renew its lease, and the living ones are given the time to do it.
+        That is now, or just before the database was away or everything stood still: then no worker
+        could renew its lease, and the living ones are given the time to do it.
         """
         asked = monotonic()
         now = database_time(session)
-        if self._was_away or monotonic() - asked > _STALLED_SECONDS:
+        stood_still = self._looked is not None and now - self._looked > self._longest_between_looks
+        if self._was_away or stood_still or monotonic() - asked > _STALLED_SECONDS:
             self._spare_until = monotonic() + self._settings.lease_seconds
         self._was_away = False
-        if self._good is None or monotonic() >= self._spare_until:
+        self._looked = now
+        if monotonic() >= self._spare_until:
             self._good = now
         return self._good
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select, update
@@ -26,12 +26,15 @@ class Ended:
     model_prefix: str | None
 
 
-def find_ended(session: Session, grace_seconds: float = GRACE_SECONDS) -> Sequence[Ended]:
-    """Some jobs that ended so long ago, and may have left files behind."""
+def find_ended(
+    session: Session, grace_seconds: float = GRACE_SECONDS, passing_by: Collection[str] = ()
+) -> Sequence[Ended]:
+    """Some jobs that ended so long ago, and may have left files behind; none of those to pass by."""
     rows = session.execute(
         select(Job.id, Model.prefix)
         .outerjoin(Model, Model.job_id == Job.id)
         .where(Job.has_files, Job.status.in_(TERMINAL), Job.finished_at < clock(-grace_seconds))
+        .where(Job.id.not_in(passing_by))
         .order_by(Job.finished_at)
         .limit(_AT_ONCE)
     )

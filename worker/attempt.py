@@ -193,12 +193,21 @@ class Attempt:
             self._publish(job)
         elif job is not None and job.status is JobStatus.CANCELLED:
             self._tidy()
+        elif job is None:
+            self._lose_if_lost()
 
     def _fail(self, error: Exception) -> None:
         code, message = describe(error)
         log.error("failed", code=code, message=message, exc_info=error)
         if self._lease.settle(lambda session: fail(session, self._claim, code=code, message=message)):
             self._tidy()
+        else:
+            self._lose_if_lost()
+
+    def _lose_if_lost(self) -> None:
+        """After a last word that was not taken down, or that nobody confirmed."""
+        if self._outcome() is AttemptOutcome.LOST:
+            self._lose()
 
     def _lose(self) -> None:
         """Leave the job to whoever has it now; only the files are to be looked through again, once it has ended."""

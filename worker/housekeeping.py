@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import structlog
@@ -11,7 +11,7 @@ from celery import bootsteps
 
 from store.artifacts import Artifacts
 from store.database import Sessions, connect, sessions
-from store.leftovers import find_ended, note_removed, remove_files
+from store.leftovers import Ended, find_ended, note_removed, remove_files
 from store.settings import read_settings
 from worker.scratch import sweep_scratch
 
@@ -58,16 +58,20 @@ def _keep_house(is_over: Callable[[float], bool]) -> None:
 
 def tidy(factory: Sessions, artifacts: Artifacts) -> None:
     """Remove the files of jobs that have ended; any number of workers may do so at once."""
+    stuck: dict[str, Exception] = {}
+    while found := _find(factory, passing_by=stuck):
+        for ended in found:
+            try:
+                remove_files(artifacts, ended)
+            except Exception as error:  # noqa: BLE001 -- every kind of store has its own; the other jobs' files can go
+                stuck[ended.job_id] = error
+                continue
+            with factory.begin() as session:
+                note_removed(session, ended)
+    if stuck:
+        raise next(iter(stuck.values()))
+
+
+def _find(factory: Sessions, passing_by: Collection[str]) -> Sequence[Ended]:
     with factory() as session:
-        found = find_ended(session)
-    stuck: Exception | None = None
-    for ended in found:
-        try:
-            remove_files(artifacts, ended)
-        except Exception as error:  # noqa: BLE001 - every kind of store has its own; the other jobs' files can go
-            stuck = error
-            continue
-        with factory.begin() as session:
-            note_removed(session, ended)
-    if stuck is not None:
-        raise stuck
+        return find_ended(session, passing_by=passing_by)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -118,3 +119,32 @@ def test_after_an_outage_the_living_may_renew_their_leases_before_they_are_calle
     time.sleep(0.6)
     reconciler.sweep_once()
     assert status_of(living) is JobStatus.QUEUED  # it has had its time
+
+
+@pytest.mark.parametrize("happened", ["its first look fell into an outage", "an hour passed between two looks"])
+def test_what_it_has_not_seen_is_not_held_against_the_living(
+    happened: str, settings: Settings, db: Sessions, broker: Celery, make_job: Any
+) -> None:
+    job = make_job()
+    quick = settings.model_copy(update={"lease_seconds": 0.5, "sweep_seconds": 0.1})
+    reconciler = Reconciler(db, broker, quick, Metrics())
+    if happened.startswith("an hour"):
+        reconciler.sweep_once()
+        assert reconciler._looked is not None
+        reconciler._looked -= timedelta(hours=1)
+    else:
+        reconciler._was_away = True  # what a sweep that failed leaves
+    with db.begin() as session:
+        assert queries.claim(session, job.id, worker="w", lease_seconds=0.01, max_attempts=3)
+
+    def status() -> JobStatus:
+        with db() as session:
+            return queries.get_job(session, job.id, owner=None).status
+
+    time.sleep(0.05)
+    reconciler.sweep_once()
+    assert status() is JobStatus.RUNNING
+    for _ in range(8):
+        time.sleep(0.1)
+        reconciler.sweep_once()
+    assert status() is JobStatus.QUEUED  # it has had its time

@@ -16,9 +16,10 @@ from sqlalchemy.orm import Session
 from intff import trainer
 from intff.spec import read_spec
 from store.artifacts import Artifacts
-from store.attempts import Claim, claim, renew
+from store.attempts import Claim, claim, fail, renew
 from store.database import Sessions, connect, sessions, write_json
 from store.jobs import get_job, list_metrics, submit
+from store.leftovers import Ended, note_removed
 from store.reconcile import sweep
 from store.statuses import JobStatus
 from store.tables import NO_OWNER, EpochMetricsRow, Job, Model
@@ -167,6 +168,28 @@ def test_an_attempt_that_lost_its_claim_writes_nothing_more(bench: Bench) -> Non
     assert queued.status is JobStatus.QUEUED
     assert bench.job(job).revision == queued.revision
     assert bench.published == []
+
+
+@SQLITE
+def test_the_files_of_an_attempt_that_lost_its_job_and_then_fails_are_looked_for_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its job has ended, and was tidied up, before the error is what it meets first."""
+    job = bench.submit(epochs=1)
+    won = bench.claim(job, lease_seconds=-1)
+    second = bench.claim(job)
+
+    def late(*_: object, **__: object) -> None:
+        with bench.sessions.begin() as session:
+            assert fail(session, second, code="diverged", message="")
+            note_removed(session, Ended(job.id, None))
+        message = "a folder went away"
+        raise OSError(message)
+
+    monkeypatch.setattr("worker.attempt.Trainer", late)
+    bench.run(won)
+
+    assert bench.job(job).has_files  # housekeeping will look again
 
 
 @SQLITE

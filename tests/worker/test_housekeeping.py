@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def test_files_that_cannot_be_removed_do_not_keep_those_of_other_jobs(
     engine = connect(database_url)
     factory = sessions(engine)
     jobs = []
-    for _ in range(2):
+    for _ in range(3):
         with factory.begin() as session:
             job = submit(session, read_spec({"dataset": "digits"}))
             won = claim(session, job.id, worker="w", lease_seconds=9, max_attempts=3)
@@ -48,7 +49,8 @@ def test_files_that_cannot_be_removed_do_not_keep_those_of_other_jobs(
         folder = tmp_path / "artifacts" / "jobs" / job.id
         folder.mkdir(parents=True)
         (folder / "left").write_text("over")
-    monkeypatch.setattr("worker.housekeeping.find_ended", lambda session: find_ended(session, grace_seconds=-1))
+    monkeypatch.setattr("worker.housekeeping.find_ended", partial(find_ended, grace_seconds=-1))
+    monkeypatch.setattr("store.leftovers._AT_ONCE", 1)
 
     def stuck() -> list[str]:
         with factory() as session:
