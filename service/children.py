@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 LOG_BYTES = 8 * 1024 * 1024
@@ -46,8 +48,7 @@ class Child:
     def start(self) -> None:
         """Start the process; its output goes to its log file."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        if self._log.exists() and self._log.stat().st_size > LOG_BYTES:
-            self._log.replace(self._log.with_suffix(".log.1"))
+        self.shorten_log()
         with self._log.open("ab") as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(  # noqa: S603 - our own command lines
@@ -61,6 +62,14 @@ class Child:
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - the supervisor starts children from its only thread
             )
         self._started = time.monotonic()
+
+    def shorten_log(self) -> None:
+        """Lay a log that has grown long aside; a process that runs goes on at the new end of the same file."""
+        with suppress(OSError):  # there is none yet, or no room for two of them
+            if self._log.stat().st_size > LOG_BYTES:
+                shutil.copyfile(self._log, self._log.with_suffix(".log.1"))
+                os.truncate(self._log, 0)
+                self._log_start = 0
 
     def died(self) -> int | None:
         """The exit status when the process ended by itself since the last look, once; else None."""

@@ -143,12 +143,13 @@ class Supervisor:
             time.sleep(0.05)
 
     def _tend(self) -> None:
-        """Note which children died, and start them again after a pause that grows."""
+        """Note which children died, start them again after a pause that grows, and keep their logs short."""
         for child in self._children:
             status = child.died()
             if status is not None:
                 _say(f"{child.name} ended with status {status}; starting it again (log: {self._logs / child.name}.log)")
             child.start_again()
+            child.shorten_log()
 
     def _stop(self) -> None:
         """Stop the API first, so that nothing new arrives, then the workers, and the broker last."""
