@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,16 @@ def png(pixels: list[int], mode: str = "L") -> bytes:
     written = io.BytesIO()
     image.save(written, "PNG")
     return written.getvalue()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG of which only the beginning is right: decoding it fails."""
+    size = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
+    chunks = [
+        len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+        for kind, data in ((b"IHDR", size), (b"IDAT", b"damaged"))
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def problem(response: Any, status: int, code: str) -> Any:
@@ -165,6 +176,27 @@ def test_an_image_of_twenty_megapixels_is_refused_before_it_is_decoded(client: h
     url, headers = f"/v1/models/{make_model()}/predict", {"Content-Type": "image/png"}
     refused = problem(client.post(url, content=written.getvalue(), headers=headers), 422, "invalid_image")
     assert "16,000,000 pixels, this one has 20,000,000" in refused["detail"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "code", "detail"),
+    [
+        # 16,000,000 pixels each
+        ([(4000, 4000)] * 4, "invalid_image", "images.0: this is not an image file"),
+        ([(4000, 4000)] * 5, "invalid_request", "images: the files of a request may have 64,000,000 pixels together, "),
+        # 12,800,000 pixels each
+        ([(4000, 3200)] * 5, "invalid_image", "images.0: this is not an image file"),
+        ([(4000, 3200)] * 5 + [(1, 1)], "invalid_request", "images: the files of a request may have 64,000,000 pixels"),
+        ([(1, 1)] * 5 + [(5000, 4000)], "invalid_image", "images.5: an image may have 16,000,000 pixels"),
+    ],
+)
+def test_the_pixels_of_all_files_together_are_limited_before_one_is_decoded(
+    client: httpx.Client, make_model: Any, sizes: list[tuple[int, int]], code: str, detail: str
+) -> None:
+    """Where they are few enough the first file is decoded, which fails."""
+    files = [("images", ("1.png", png_header(*size))) for size in sizes]
+    response = client.post(f"/v1/models/{make_model()}/predict", files=files)
+    assert problem(response, 422, code)["detail"].startswith(detail)
 
 
 def test_a_broken_file_of_a_form_is_named_by_its_place(client: httpx.Client, make_model: Any) -> None:
