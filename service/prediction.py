@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from time import monotonic, perf_counter
 from typing import Any
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from intff.predictions import Outputs, Prediction, predictions
 from service.errors import ModelCorrupt
 from service.model_files import GRAPH, read_graph
+from service.shared_questions import SharedQuestions
 from store import queries
 from store.artifacts import Artifacts
 from store.database import Sessions
@@ -65,6 +67,7 @@ class Predictor:
         self._loading: dict[str, asyncio.Lock] = {}
         self._aliases: dict[tuple[str, str], tuple[str, float]] = {}
         self._alias_generation = 0
+        self._resolving = SharedQuestions()
         self._alias_lock = Lock()
 
     async def find(self, name: str, owner: str) -> ServedModel:
@@ -79,7 +82,9 @@ class Predictor:
             return model
         model_id = name if is_id(name, "model") else self._known_alias(name, owner)
         if model_id is None:
-            model_id = await asyncio.to_thread(self._resolve, name, owner)
+            # Who asks after a change of an alias must not get the answer to a question from before it.
+            key = (owner, name, self._alias_generation)
+            model_id = await self._resolving.ask(key, partial(self._resolve, name, owner))
         model = self._models.get(model_id)
         if model is None:
             model = await self._load_once(model_id, owner)
