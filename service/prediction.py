@@ -64,10 +64,10 @@ class Predictor:
         self._artifacts = artifacts
         self._most_models = most_models
         self._models: OrderedDict[str, ServedModel] = OrderedDict()
-        self._loading: dict[str, asyncio.Lock] = {}
         self._aliases: dict[tuple[str, str], tuple[str, float]] = {}
         self._alias_generation = 0
         self._resolving = SharedQuestions()
+        self._loading = SharedQuestions()
         self._alias_lock = Lock()
 
     async def find(self, name: str, owner: str) -> ServedModel:
@@ -84,10 +84,11 @@ class Predictor:
         if model_id is None:
             # Who asks after a change of an alias must not get the answer to a question from before it.
             key = (owner, name, self._alias_generation)
-            model_id = await self._resolving.ask(key, partial(self._resolve, name, owner))
+            model_id = await self._resolving.ask(key, partial(asyncio.to_thread, self._resolve, name, owner))
         model = self._models.get(model_id)
         if model is None:
-            model = await self._load_once(model_id, owner)
+            # Another owner's question is another one, for its answer is that there is no such model.
+            model = await self._loading.ask((model_id, owner), partial(self._load_and_keep, model_id, owner))
         if model.owner != owner:
             raise NotFound(_nothing(name))
         return model
@@ -123,19 +124,12 @@ class Predictor:
                 self._aliases[owner, name] = (model_id, began + _ALIAS_SECONDS)
         return model_id
 
-    async def _load_once(self, model_id: str, owner: str) -> ServedModel:
-        """Load a model that many may ask for at once."""
-        lock = self._loading.setdefault(model_id, asyncio.Lock())
-        try:
-            async with lock:
-                if model_id not in self._models:
-                    self._models[model_id] = await asyncio.to_thread(self._load, model_id, owner)
-                    while len(self._models) > self._most_models:
-                        self._models.popitem(last=False)
-                return self._models[model_id]
-        finally:
-            if not lock.locked():
-                self._loading.pop(model_id, None)
+    async def _load_and_keep(self, model_id: str, owner: str) -> ServedModel:
+        model = await asyncio.to_thread(self._load, model_id, owner)
+        self._models[model_id] = model
+        while len(self._models) > self._most_models:
+            self._models.popitem(last=False)
+        return model
 
     def _load(self, model_id: str, owner: str) -> ServedModel:
         with self._sessions() as session:

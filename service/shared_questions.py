@@ -1,9 +1,9 @@
-"""Questions that many ask at once and one thread answers."""
+"""Questions that many ask at once and one task answers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, TypeVar
 
 _Answer = TypeVar("_Answer")
@@ -15,11 +15,14 @@ class SharedQuestions:
     def __init__(self) -> None:
         self._asked: dict[Hashable, asyncio.Task[Any]] = {}
 
-    async def ask(self, key: Hashable, question: Callable[[], _Answer]) -> _Answer:
-        """Run a question in a thread, or wait for the same one that is under way; its error is everybody's too."""
+    async def ask(self, key: Hashable, question: Callable[[], Coroutine[Any, Any, _Answer]]) -> _Answer:
+        """Ask, or wait for the same question that is under way; its error is everybody's too.
+
+        What the question itself keeps of its answer is there before anybody can ask anew.
+        """
         task = self._asked.get(key)
         if task is None:
-            task = self._asked[key] = asyncio.create_task(asyncio.to_thread(question))
+            task = self._asked[key] = asyncio.create_task(question())
             task.add_done_callback(lambda _: self._asked.pop(key))
         # A caller who goes away must not take the answer from the others.
         found: _Answer = await asyncio.shield(task)

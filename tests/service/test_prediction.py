@@ -32,11 +32,12 @@ class Door:
 
     def get_model(self, session: Session, name: str, *, owner: str) -> tables.Model:
         self.asked.append(name)
-        found = self._get_model(session, name, owner=owner)
-        if not self.open.is_set():
-            self.someone_waits.set()
-            assert self.open.wait(20)
-        return found
+        try:
+            return self._get_model(session, name, owner=owner)
+        finally:
+            if not self.open.is_set():
+                self.someone_waits.set()
+                assert self.open.wait(20)
 
     async def shut_behind(self) -> None:
         """Wait until somebody stands at it."""
@@ -104,6 +105,25 @@ def test_an_alias_that_is_moved_during_a_question_is_asked_for_again(
         return *answers, (await predictor.find("mine", NO_OWNER)).id
 
     assert asyncio.run(ask()) == (before, after, after)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_many_who_ask_for_a_model_are_one_question(
+    predictor: Predictor, door: Door, make_model: Any, *, is_there: bool
+) -> None:
+    name = make_model() if is_there else "mdl_00000000000000000000000000"
+
+    async def ask() -> list[Any]:
+        asking = [asyncio.create_task(predictor.find(name, NO_OWNER)) for _ in range(20)]
+        await door.shut_behind()
+        asking[0].cancel()
+        await asyncio.wait([asking[0]])
+        door.open.set()
+        return await asyncio.gather(*asking[1:], return_exceptions=True)
+
+    expected = name if is_there else f"there is no model and no alias {name!r}"
+    assert [getattr(each, "id", str(each)) for each in asyncio.run(ask())] == [expected] * 19
+    assert door.asked == [name]
 
 
 def test_owners_ask_apart(predictor: Predictor, door: Door, make_model: Any) -> None:
