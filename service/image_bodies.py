@@ -14,7 +14,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from intff.errors import ImageError, IntffError
-from intff.images import from_file, from_json
+from intff.images import count_pixels, from_file, from_json
 from service.errors import InvalidRequest, UnsupportedMediaType
 
 Floats = NDArray[np.float32]
@@ -28,6 +28,7 @@ _INVERT: dict[Invert, bool | Literal["auto"]] = {"auto": "auto", "true": True, "
 _SCALES = ("bytes", "unit")
 _SMALL_BYTES = 32 * 1024
 _SMALL_PIXELS = 64 * 64
+_LARGEST_IMAGES = 4  # in one request; with the default limit each takes a thread a third of a second
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,12 @@ class ImageLimits:
 
     images: int
     pixels: int
+    """In one file."""
+
+    @property
+    def pixels_together(self) -> int:
+        """In all files of a request: a few of the largest, or many small ones."""
+        return _LARGEST_IMAGES * self.pixels
 
 
 @dataclass(frozen=True)
@@ -61,19 +68,35 @@ class ImageBody:
 
         Raises:
             ImageError: one of them cannot be read.
-            InvalidRequest: the JSON around them is wrong, or there are too many.
+            InvalidRequest: the JSON around them is wrong, or there are too many, or too many pixels in all files.
         """
         if self.kind == "json":
             return _from_json_body(self.data[0], shape, limits)
         if self.kind == "raw":
             return _from_pixels(self.data[0], shape)
         _require_few(len(self.data), limits)
+        self._require_few_pixels(limits)
         mode = _INVERT[invert]
         read = [
             from_file(data, shape, mode, max_pixels=limits.pixels, field=name)
             for data, name in zip(self.data, self.names, strict=True)
         ]
         return np.stack(read)
+
+    def _require_few_pixels(self, limits: ImageLimits) -> None:
+        """Refuse files that take too long together, before the first one is decoded."""
+        if len(self.data) <= _LARGEST_IMAGES:
+            return  # each has a limit of its own, and so few cannot be too many pixels
+        pixels = sum(
+            count_pixels(data, max_pixels=limits.pixels, field=name)
+            for data, name in zip(self.data, self.names, strict=True)
+        )
+        if pixels > limits.pixels_together:
+            msg = (
+                f"the files of a request may have {limits.pixels_together:,} pixels together, "
+                f"these have {pixels:,}; send them smaller, or split them over several requests"
+            )
+            raise InvalidRequest(msg, field="images")
 
 
 async def read_body(request: Request, limits: ImageLimits) -> ImageBody:

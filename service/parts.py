@@ -16,6 +16,7 @@ from service.keyring import Keyring
 from service.metrics import Metrics
 from service.prediction import Predictor
 from service.rate_limit import RateLimit
+from service.readiness import Readiness
 from service.valkey import socket_folder
 from service.watcher import Watcher
 from store.artifacts import Artifacts
@@ -41,6 +42,7 @@ class Parts:
     metrics: Metrics
     predictor: Predictor
     watcher: Watcher
+    readiness: Readiness
     image_limits: ImageLimits
     prediction_threads: anyio.CapacityLimiter
     """Of their own, and as many as cores: large predictions must not keep every other route waiting."""
@@ -70,6 +72,7 @@ def open_parts(settings: Settings, metrics: Metrics) -> Iterator[Parts]:
             metrics=metrics,
             predictor=Predictor(reading, artifacts),
             watcher=Watcher(reading),
+            readiness=Readiness(engine, broker),
             image_limits=ImageLimits(settings.max_images, settings.max_image_pixels),
             prediction_threads=anyio.CapacityLimiter(os.cpu_count() or 1),
             drawing_threads=anyio.CapacityLimiter(1),

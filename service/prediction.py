@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from time import monotonic, perf_counter
 from typing import Any
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from intff.predictions import Outputs, Prediction, predictions
 from service.errors import ModelCorrupt
 from service.model_files import GRAPH, read_graph
+from service.shared_questions import SharedQuestions
 from store import queries
 from store.artifacts import Artifacts
 from store.database import Sessions
@@ -62,9 +64,10 @@ class Predictor:
         self._artifacts = artifacts
         self._most_models = most_models
         self._models: OrderedDict[str, ServedModel] = OrderedDict()
-        self._loading: dict[str, asyncio.Lock] = {}
         self._aliases: dict[tuple[str, str], tuple[str, float]] = {}
         self._alias_generation = 0
+        self._resolving = SharedQuestions()
+        self._loading = SharedQuestions()
         self._alias_lock = Lock()
 
     async def find(self, name: str, owner: str) -> ServedModel:
@@ -79,10 +82,13 @@ class Predictor:
             return model
         model_id = name if is_id(name, "model") else self._known_alias(name, owner)
         if model_id is None:
-            model_id = await asyncio.to_thread(self._resolve, name, owner)
+            # Who asks after a change of an alias must not get the answer to a question from before it.
+            key = (owner, name, self._alias_generation)
+            model_id = await self._resolving.ask(key, partial(asyncio.to_thread, self._resolve, name, owner))
         model = self._models.get(model_id)
         if model is None:
-            model = await self._load_once(model_id, owner)
+            # Another owner's question is another one, for its answer is that there is no such model.
+            model = await self._loading.ask((model_id, owner), partial(self._load_and_keep, model_id, owner))
         if model.owner != owner:
             raise NotFound(_nothing(name))
         return model
@@ -118,19 +124,12 @@ class Predictor:
                 self._aliases[owner, name] = (model_id, began + _ALIAS_SECONDS)
         return model_id
 
-    async def _load_once(self, model_id: str, owner: str) -> ServedModel:
-        """Load a model that many may ask for at once."""
-        lock = self._loading.setdefault(model_id, asyncio.Lock())
-        try:
-            async with lock:
-                if model_id not in self._models:
-                    self._models[model_id] = await asyncio.to_thread(self._load, model_id, owner)
-                    while len(self._models) > self._most_models:
-                        self._models.popitem(last=False)
-                return self._models[model_id]
-        finally:
-            if not lock.locked():
-                self._loading.pop(model_id, None)
+    async def _load_and_keep(self, model_id: str, owner: str) -> ServedModel:
+        model = await asyncio.to_thread(self._load, model_id, owner)
+        self._models[model_id] = model
+        while len(self._models) > self._most_models:
+            self._models.popitem(last=False)
+        return model
 
     def _load(self, model_id: str, owner: str) -> ServedModel:
         with self._sessions() as session:

@@ -1,39 +1,56 @@
-"""Whether the database and the broker answer, asked with a deadline."""
+"""Whether the database and the broker answer, asked with a deadline and on behalf of all who want to know."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from functools import partial
+from time import monotonic
 from typing import Any
 
 from celery import Celery
 from sqlalchemy import Engine
 
+from service.shared_questions import SharedQuestions
 from store.schema import is_current
 
 _DEADLINE_SECONDS = 2.0
+_SHARED_SECONDS = 1.0  # how old an answer may be; nobody needs a key to ask, however often
 
 
-async def ask(engine: Engine, broker: Celery) -> dict[str, str]:
-    """Ask both at once.
+class Readiness:
+    """What the parts last answered; each is asked by one thread at a time, so that others keep theirs."""
 
-    Returns:
-        For each, `ok` or one sentence on what is wrong.
-    """
-    database, queue = await asyncio.gather(
-        _in_time(lambda: _ask_database(engine)), _in_time(lambda: _ask_broker(broker))
-    )
-    return {"database": database, "broker": queue}
+    def __init__(self, engine: Engine, broker: Celery) -> None:
+        self._parts = {"database": partial(_ask_database, engine), "broker": partial(_ask_broker, broker)}
+        self._questions = SharedQuestions()
+        self._answers: dict[str, tuple[str, float]] = {}
 
+    async def ask(self) -> dict[str, str]:
+        """Ask both at once, unless they answered a moment ago.
 
-async def _in_time(question: Callable[[], str]) -> str:
-    try:
-        # The thread goes on until its own time-outs end it; nobody waits for it here.
-        return await asyncio.wait_for(asyncio.to_thread(question), _DEADLINE_SECONDS)
-    except TimeoutError:
-        return f"it did not answer within {_DEADLINE_SECONDS:g} seconds"
-    except Exception as error:  # noqa: BLE001 -- each driver has its own classes, and the answer is for people
-        return f"it cannot be reached: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        Returns:
+            For each, `ok` or one sentence on what is wrong.
+        """
+        answers = await asyncio.gather(*(self._answer(part) for part in self._parts))
+        return dict(zip(self._parts, answers, strict=True))
+
+    async def _answer(self, part: str) -> str:
+        answer, good_until = self._answers.get(part, ("", 0.0))
+        if monotonic() < good_until:
+            return answer
+        try:
+            # Its thread goes on until its own time-outs end it; who asks meanwhile waits for the same, and not longer.
+            return await asyncio.wait_for(self._questions.ask(part, partial(self._ask, part)), _DEADLINE_SECONDS)
+        except TimeoutError:
+            return f"it did not answer within {_DEADLINE_SECONDS:g} seconds"
+
+    async def _ask(self, part: str) -> str:
+        try:
+            answer = await asyncio.to_thread(self._parts[part])
+        except Exception as error:  # noqa: BLE001 -- each driver has its own classes, and the answer is for people
+            answer = f"it cannot be reached: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        self._answers[part] = (answer, monotonic() + _SHARED_SECONDS)
+        return answer
 
 
 def _ask_database(engine: Engine) -> str:

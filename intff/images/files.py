@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from PIL import Image, ImageOps
 from intff.errors import ImageError
 
 Floats = NDArray[np.float32]
+_Taken = TypeVar("_Taken")
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")  # what people draw in and browsers send; none can hold a program
 _MIDDLE_GREY = 127.5
@@ -44,7 +46,7 @@ def from_file(
     Raises:
         ImageError: the file cannot be read or is too large.
     """
-    picture = _decode(data, max_pixels, field)  # [h, w], 0..255
+    picture = _open(data, max_pixels, field, _as_grey)  # [h, w], 0..255
     background = _median(_border(picture))
     channels, height, width = shape
     if picture.shape != (height, width):
@@ -55,13 +57,26 @@ def from_file(
     return np.repeat(grey[np.newaxis], channels, axis=0)
 
 
-def _decode(data: bytes, max_pixels: int, field: str) -> Floats:
-    """The file's first frame in grey, [h, w], 0..255."""
+def count_pixels(data: bytes, *, max_pixels: int = 16_000_000, field: str = "image") -> int:
+    """How many pixels an image file has by its header, width times height; nothing is decoded.
+
+    Args:
+        data: the file, in one of `FORMATS`.
+        max_pixels: an image with more is refused.
+        field: what to call the file in an error.
+
+    Raises:
+        ImageError: the header cannot be read, or the image is too large.
+    """
+    return _open(data, max_pixels, field, lambda image: image.width * image.height)
+
+
+def _open(data: bytes, max_pixels: int, field: str, take: Callable[[Image.Image], _Taken]) -> _Taken:
+    """What is taken from a file's image, of which only the header has been read; any failure is an ImageError."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _require_size(image.width * image.height, max_pixels, field)
-            ImageOps.exif_transpose(image, in_place=True)
-            return _as_grey(image)
+            return take(image)
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -80,6 +95,8 @@ def _require_size(pixels: int, max_pixels: int, field: str) -> None:
 
 
 def _as_grey(image: Image.Image) -> Floats:
+    """The first frame, upright and in grey, [h, w], 0..255."""
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion would cut off at 255
         return np.asarray(image, np.float32) * np.float32(255 / 65535)
     if not image.has_transparency_data:

@@ -12,7 +12,6 @@ from pydantic import BaseModel
 
 from service.dependencies import SIGNED_IN, PartsDep
 from service.problems import documented, problem_response
-from service.readiness import ask
 
 router = APIRouter(tags=["service"])
 signed_in_router = APIRouter(tags=["service"], **SIGNED_IN)
@@ -46,8 +45,11 @@ async def get_health() -> Health:
 
 @router.get("/readyz", operation_id="get_readiness", response_model=Readiness, responses=documented("not_ready"))
 async def get_readiness(request: Request, parts: PartsDep) -> Readiness | Response:
-    """Tell whether the database and the broker answer; it needs no key, and takes two seconds at most."""
-    found = await ask(parts.engine, parts.broker)
+    """Tell whether the database and the broker answer; it needs no key, and takes two seconds at most.
+
+    Who asks within a second of another gets the same answer.
+    """
+    found = await parts.readiness.ask()
     wrong = [f"{part}: {says}" for part, says in found.items() if says != "ok"]
     if wrong:
         return problem_response("not_ready", "; ".join(wrong), request.url.path, headers={"Retry-After": "5"})

@@ -145,6 +145,17 @@ def test_a_bomb_is_refused_before_it_is_unpacked(target: Target, client: httpx.C
     assert target.memory - before < 200 * _MIB
 
 
+def test_many_small_files_of_many_pixels_are_refused_before_they_are_decoded(client: httpx.Client) -> None:
+    """Sixteen megabytes that would keep a thread busy for minutes."""
+    large = png(4_000, 4_000, zlib.compress(b"\0" * 4_001 * 4_000))
+    began = time.monotonic()
+    answer = client.post("/v1/models/latest/predict", files=[("images", ("1.png", large))] * 1024)
+    assert time.monotonic() - began < 10
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    # 1,024 x 4,000 x 4,000
+    assert "64,000,000 pixels together, these have 16,384,000,000" in answer.json()["detail"]
+
+
 BAD_BODIES: dict[str, tuple[str, str, bytes, int]] = {
     "nested deep": ("/v1/jobs", "application/json", b'{"spec":' + b"[" * 400_000, 422),
     "nested deep and closed": ("/v1/jobs", "application/json", b'{"spec":' + b"[" * 2000 + b"]" * 2000 + b"}", 422),

@@ -12,7 +12,7 @@ from PIL import Image
 
 from intff import datasets
 from intff.errors import ImageError
-from intff.images import from_file, from_json
+from intff.images import count_pixels, from_file, from_json
 from intff.spec import Mnist
 
 FLAT = [0, 255] * 392
@@ -257,6 +257,12 @@ def test_a_bomb_is_refused_by_its_header(side: int) -> None:
 def test_the_limit_can_be_set() -> None:
     with pytest.raises(ImageError, match="may have 783 pixels, this one has 784"):
         from_file(file_of(drawing()), max_pixels=783)
+
+
+def test_pixels_are_counted_without_decoding() -> None:
+    assert count_pixels(png_header(4000, 3000)) == 12_000_000  # there is nothing to decode
+    with pytest.raises(ImageError, match="may have 16,000,000 pixels, this one has 20,000,000"):
+        count_pixels(png_header(5000, 4000))
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
+from service import readiness
 from service.app import create_app
 from store.settings import Settings
 
@@ -38,6 +42,74 @@ def test_a_broker_that_is_away_is_named_in_time(settings: Settings, serve: Any, 
         assert response.headers["content-type"] == "application/problem+json"
         assert response.json()["code"] == "not_ready"
         assert response.json()["detail"].startswith("broker: it ")
+
+
+@pytest.fixture
+def asked(app: FastAPI, client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> list[str]:  # noqa: ARG001 -- it starts the application
+    """The questions to the parts, as they are asked; the parts themselves answer."""
+    questions: list[str] = []
+    broker = app.state.parts.broker
+
+    def count(owner: Any, name: str) -> None:
+        question = getattr(owner, name)
+
+        def counted(*arguments: Any) -> Any:
+            questions.append(name)
+            return question(*arguments)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    count(readiness, "is_current")
+    count(broker, "connection_for_write")
+    return questions
+
+
+def ask_often(client: httpx.Client, times: int) -> list[httpx.Response]:
+    with ThreadPoolExecutor(times) as pool:
+        return list(pool.map(lambda _: client.get("/readyz"), range(times)))
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_who_asks_within_a_moment_shares_an_answer(
+    client: httpx.Client, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "_SHARED_SECONDS", 0.2)
+    first = client.get("/readyz")
+    time.sleep(0.3)
+    monkeypatch.setattr(readiness, "_SHARED_SECONDS", 60)
+    answers = ask_often(client, 30)
+    answers.append(client.get("/readyz"))
+    assert {answer.status_code for answer in (first, *answers)} == {200}
+    assert sorted(asked) == ["connection_for_write"] * 2 + ["is_current"] * 2
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_database_that_hangs_is_asked_by_one_thread_and_the_others_go_on(
+    client: httpx.Client, make_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, go_on = [], threading.Event()
+
+    def hang(engine: Any) -> bool:
+        asked.append(engine)
+        return go_on.wait(20)
+
+    monkeypatch.setattr(readiness, "is_current", hang)
+    model = make_model()
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            began = time.monotonic()
+            flood = pool.submit(ask_often, client, 60)  # there are six threads on two cores, and never more than 32
+            while not asked:
+                time.sleep(0.01)
+            predicted = client.post(f"/v1/models/{model}/predict", json={"images": [[0, 0, 0, 0]]})  # which loads it
+            answers = flood.result()
+            assert time.monotonic() - began < 10  # what hangs takes twenty
+        finally:
+            go_on.set()
+    assert predicted.status_code == 200
+    assert {answer.json()["detail"] for answer in answers} == {"database: it did not answer within 2 seconds"}
+    assert len(asked) == 1
+    assert client.get("/readyz").status_code == 200
 
 
 def test_metrics_count_requests_by_template_and_jobs_by_status(client: httpx.Client, make_model: Any) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from PIL import Image
+
+from service.routes import predictions
 
 # How the model was found in the database is the business of test_models.py.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -36,6 +42,16 @@ def png(pixels: list[int], mode: str = "L") -> bytes:
     written = io.BytesIO()
     image.save(written, "PNG")
     return written.getvalue()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG of which only the beginning is right: decoding it fails."""
+    size = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
+    chunks = [
+        len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+        for kind, data in ((b"IHDR", size), (b"IDAT", b"damaged"))
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def problem(response: Any, status: int, code: str) -> Any:
@@ -167,6 +183,27 @@ def test_an_image_of_twenty_megapixels_is_refused_before_it_is_decoded(client: h
     assert "16,000,000 pixels, this one has 20,000,000" in refused["detail"]
 
 
+@pytest.mark.parametrize(
+    ("sizes", "code", "detail"),
+    [
+        # 16,000,000 pixels each
+        ([(4000, 4000)] * 4, "invalid_image", "images.0: this is not an image file"),
+        ([(4000, 4000)] * 5, "invalid_request", "images: the files of a request may have 64,000,000 pixels together, "),
+        # 12,800,000 pixels each
+        ([(4000, 3200)] * 5, "invalid_image", "images.0: this is not an image file"),
+        ([(4000, 3200)] * 5 + [(1, 1)], "invalid_request", "images: the files of a request may have 64,000,000 pixels"),
+        ([(1, 1)] * 5 + [(5000, 4000)], "invalid_image", "images.5: an image may have 16,000,000 pixels"),
+    ],
+)
+def test_the_pixels_of_all_files_together_are_limited_before_one_is_decoded(
+    client: httpx.Client, make_model: Any, sizes: list[tuple[int, int]], code: str, detail: str
+) -> None:
+    """Where they are few enough the first file is decoded, which fails."""
+    files = [("images", ("1.png", png_header(*size))) for size in sizes]
+    response = client.post(f"/v1/models/{make_model()}/predict", files=files)
+    assert problem(response, 422, code)["detail"].startswith(detail)
+
+
 def test_a_broken_file_of_a_form_is_named_by_its_place(client: httpx.Client, make_model: Any) -> None:
     files = [("images", ("1.png", png([255, 0, 0, 0]))), ("images", ("2.png", b"hello"))]
     response = client.post(f"/v1/models/{make_model()}/predict", files=files)
@@ -198,6 +235,48 @@ def test_more_images_than_allowed_are_refused(client: httpx.Client, make_model: 
     response = predict(client, make_model(), [[0, 0, 0, 0]] * 1025)
     expected = "a request may have 1,024 images, got 1,025; split them over several requests"
     assert problem(response, 422, "invalid_request")["errors"] == [{"field": "images", "message": expected}]
+
+
+def test_large_predictions_wait_in_a_line_of_limited_length(
+    app: FastAPI, client: httpx.Client, make_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is computed, two may wait, the fourth is refused; meanwhile small ones are answered."""
+    begun, go_on = threading.Event(), threading.Event()
+    written = predictions.written
+
+    def slow(*arguments: Any) -> bytes:
+        begun.set()
+        assert go_on.wait(20)
+        return written(*arguments)
+
+    model = make_model()
+    assert predict(client, model, [PIXELS]).status_code == 200
+    threads = app.state.parts.prediction_threads
+    threads.total_tokens = 1
+    monkeypatch.setattr(predictions, "_MOST_WAITING", 2)
+    monkeypatch.setattr(predictions, "written", slow)
+    files = [("images", ("1.png", png([255, 0, 0, 0])))] * 2  # several files go to a thread
+
+    def ask() -> httpx.Response:
+        return client.post(f"/v1/models/{model}/predict", files=files)
+
+    with ThreadPoolExecutor(3) as pool:
+        try:
+            first = pool.submit(ask)
+            assert begun.wait(20)
+            waiting = [pool.submit(ask) for _ in range(2)]
+            deadline = time.monotonic() + 20
+            while threads.statistics().tasks_waiting < 2:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            refused = ask()
+            small = predict(client, model, [PIXELS])
+        finally:
+            go_on.set()
+        assert [each.result().status_code for each in (first, *waiting)] == [200, 200, 200]
+    problem(refused, 429, "rate_limited")
+    assert refused.headers["retry-after"] == "5"
+    assert small.status_code == 200
 
 
 def test_a_model_that_is_not_there_is_a_404(client: httpx.Client) -> None:
