@@ -173,7 +173,6 @@ def read_settings(**overrides: Any) -> Settings:  # noqa: ANN401 -- whatever the
 
 
 @lru_cache(maxsize=64)  # asked for every request
-@lru_cache(maxsize=64)  # asked for every request, of this machine's own few addresses
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach a server that listens there."""
     if host.lower() == "localhost":
