@@ -12,6 +12,7 @@ from fastapi.security import HTTPBearer
 from sqlalchemy.orm import Session
 from starlette.types import Scope
 
+from service.auth import Caller
 from service.json_bodies import StrictRequest, require_plain
 from service.parts import Parts
 from service.schemas.models import ALIAS_PATTERN
@@ -20,7 +21,7 @@ from store.ids import is_id
 
 _bearer = HTTPBearer(auto_error=False, description="Needed once the service has keys.")
 _name = re.compile(ALIAS_PATTERN)
-_OWNER = "owner"
+_CALLER = "caller"
 
 
 async def _parts(request: Request) -> Parts:
@@ -34,15 +35,15 @@ _IN_PROCESS = "testserver"
 """What FastAPI's TestClient gives as the server's address; a real server gives its socket's."""
 
 
-def sign_in(scope: Scope, parts: Parts) -> str:
-    """Check and count a request's key, once, whoever asks first; the owner of what it may see.
+def sign_in(scope: Scope, parts: Parts) -> Caller:
+    """Check and count a request's key, once, whoever asks first; who sent it.
 
     Raises:
         Unauthorized: it carries no valid key.
         RateLimited: its key has sent too many requests.
     """
     state: dict[str, Any] = scope.setdefault("state", {})
-    if _OWNER not in state:
+    if _CALLER not in state:
         address, port = scope.get("server") or (None, None)
         # A unix socket has a path and no port, and a client in this very process has no socket at all.
         reached_at = None if port is None or address == _IN_PROCESS else address
@@ -55,9 +56,9 @@ def sign_in(scope: Scope, parts: Parts) -> str:
         caller = parts.keyring.caller_of(given, reached_at, called if reached_at is not None else None)
         if caller.key is not None:
             parts.rate_limit.take(caller.key)
-        state[_OWNER] = caller.owner
-    owner: str = state[_OWNER]
-    return owner
+        state[_CALLER] = caller
+    found: Caller = state[_CALLER]
+    return found
 
 
 class SignedInRoute(APIRoute):
@@ -75,8 +76,16 @@ class SignedInRoute(APIRoute):
         return check_and_handle
 
 
+async def _caller(request: Request) -> Caller:
+    caller: Caller = request.scope["state"][_CALLER]  # only signed-in routes have one; any other fails here
+    return caller
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]
+
+
 async def _owner(request: Request) -> str:
-    owner: str = request.scope["state"][_OWNER]  # only signed-in routes have one; any other fails here
+    owner: str = request.scope["state"][_CALLER].owner
     return owner
 
 

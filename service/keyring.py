@@ -56,6 +56,13 @@ class Keyring:
             self._used.add(caller.key)
         return caller
 
+    def still_knows(self, caller: Caller) -> bool:
+        """Whether who was let in would be let in now, by what was read last.
+
+        However long ago that was: while the database is away nobody is sent away whom it did not revoke.
+        """
+        return self.is_open if caller.key is None else caller.key in self._owners
+
     def read(self) -> None:
         """Take over the keys as the database has them, and tell it which were used."""
         began = monotonic()

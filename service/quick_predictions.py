@@ -101,7 +101,7 @@ def _find(scope: Scope) -> ServedModel | None:
         return None
     parts: Parts = scope["app"].state.parts
     try:
-        return parts.predictor.at_hand(found[1], sign_in(scope, parts))
+        return parts.predictor.at_hand(found[1], sign_in(scope, parts).owner)
     except IntffError:  # the route will raise it again
         return None
 

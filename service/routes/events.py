@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Header, Response, status
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
-from service.dependencies import SIGNED_IN, JobIdDep, OwnerDep, PartsDep
+from service.dependencies import SIGNED_IN, CallerDep, JobIdDep, PartsDep
 from service.problems import documented
 from service.watcher import Change, Mailbox, Place
 from store import queries
@@ -57,7 +57,7 @@ class EventStream(StreamingResponse):
 async def _mailbox(
     job_id: JobIdDep,
     parts: PartsDep,
-    owner: OwnerDep,
+    caller: CallerDep,
     last_event_id: Annotated[
         str | None, Header(description="The id of the last event that arrived; the stream goes on after it.")
     ] = None,
@@ -66,7 +66,7 @@ async def _mailbox(
 
     def read() -> tuple[int, bool]:
         with parts.read_sessions() as session:
-            row = queries.get_job(session, job_id, owner=owner)
+            row = queries.get_job(session, job_id, owner=caller.owner)
             return row.revision, row.status.is_terminal
 
     revision, is_terminal = await asyncio.to_thread(read)
@@ -96,14 +96,15 @@ MailboxDep = Annotated[Mailbox | None, Depends(_mailbox)]
         **documented("unauthorized", "rate_limited", "not_found", "internal_error", "unavailable"),
     },
 )
-async def watch_job(mailbox: MailboxDep, parts: PartsDep) -> Response:
+async def watch_job(mailbox: MailboxDep, caller: CallerDep, parts: PartsDep) -> Response:
     """Follow a job to its end. A broken connection goes on after its `Last-Event-ID`, without losing an epoch."""
     if mailbox is None:
         return Response(status_code=status.HTTP_204_NO_CONTENT)
 
     async def stream() -> AsyncIterator[bytes]:
         teller = Teller(mailbox.began)
-        while not parts.watcher.closing:
+        # Who comes back with a revoked key is told so by a 401.
+        while not parts.watcher.closing and parts.keyring.still_knows(caller):
             try:
                 await asyncio.wait_for(mailbox.arrived.wait(), _KEEP_ALIVE_SECONDS)
             except TimeoutError:
@@ -113,6 +114,8 @@ async def watch_job(mailbox: MailboxDep, parts: PartsDep) -> Response:
             if change is None:
                 continue
             for event in teller.events(change):
+                if not parts.keyring.still_knows(caller):
+                    return
                 yield event
             if change.snapshot.status.is_terminal:
                 return

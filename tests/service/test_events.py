@@ -233,6 +233,67 @@ def test_a_stream_lives_through_an_outage_of_the_database(
     assert json.loads(list(stream)[-1].data)["status"] == "failed"
 
 
+@pytest.fixture
+def owner(app: FastAPI, client: httpx.Client, db: Sessions) -> str:
+    """Whose key `ci` is, which the client sends and the application knows."""
+    with db.begin() as session:
+        key, row = queries.create_key(session, "ci")
+    client.headers["Authorization"] = f"Bearer {key}"
+    wait_until(lambda: not app.state.parts.keyring.is_open)
+    return row.owner
+
+
+def revoke(db: Sessions, client: httpx.Client) -> None:
+    """Revoke the key, and wait until it is refused."""
+    with db.begin() as session:
+        queries.revoke_key(session, "ci")
+    wait_until(lambda: client.get("/v1/jobs").status_code == 401)
+
+
+def test_a_revoked_key_is_told_nothing_more(client: httpx.Client, owner: str, db: Sessions, make_job: Any) -> None:
+    job = make_job(owner)
+    stream = events(client, job.id)
+    assert next(stream).event == "status"
+    revoke(db, client)
+    claim = begin(db, job.id)
+    report(db, claim, 1)
+    fail(db, claim)
+    assert {event.event for event in stream} <= {"progress"}  # told with the first status
+    assert client.get(f"/v1/jobs/{job.id}/events").status_code == 401
+
+
+def test_an_idle_stream_ends_when_its_key_is_revoked_and_not_because_the_database_is_away(
+    *, app: FastAPI, client: httpx.Client, owner: str, db: Sessions, make_job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.routes.events._KEEP_ALIVE_SECONDS", 0.1)
+    with client.stream("GET", f"/v1/jobs/{make_job(owner).id}/events") as response:
+        lines = response.iter_lines()
+        with monkeypatch.context() as outage:
+            outage.setattr(app.state.parts.keyring, "_read_sessions", None)
+            outage.setattr("service.keyring._STALE_SECONDS", 0.0)
+            wait_until(lambda: client.get("/v1/jobs").status_code == 503)
+            for _ in range(10):  # some may have been on their way
+                assert next(line for line in lines if line.startswith(":")) == ": still here"
+        revoke(db, client)
+        require_end(lines)
+
+
+def test_a_stream_of_nobody_ends_when_there_is_a_key(
+    client: httpx.Client, db: Sessions, make_job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.routes.events._KEEP_ALIVE_SECONDS", 0.1)
+    with client.stream("GET", f"/v1/jobs/{make_job().id}/events") as response:
+        with db.begin() as session:
+            queries.create_key(session, "first")
+        require_end(response.iter_lines())
+
+
+def require_end(lines: Iterator[str]) -> None:
+    deadline = time.monotonic() + 10
+    for _ in lines:
+        assert time.monotonic() < deadline, "the stream goes on"
+
+
 def test_only_the_last_event_of_a_change_carries_the_new_revision() -> None:
     snapshot = Snapshot(7, JobStatus.RUNNING, job="{}", progress="[]", unhurried="x")
     told = Teller(Place(2, 5)).events(Change(snapshot, (Epoch(3, "3"), Epoch(4, "4"))))

@@ -103,3 +103,32 @@ def test_without_the_database_its_keys_stay_valid_for_a_while_and_those_of_the_s
     with pytest.raises(Unavailable, match="knows the API keys"):
         ring.caller_of(f"Bearer {made}", None)
     assert ring.caller_of(f"Bearer {CONFIGURED}", None).key is not None
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_who_was_let_in_is_known_until_the_key_is_revoked_however_long_the_database_is_away(
+    settings: Settings, db: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring = Keyring(settings, db, db)
+    ring.read()
+    nobody = ring.caller_of(None, None)
+    assert ring.still_knows(nobody)
+    made = make(db, "ci")
+    ring.read()
+    caller = ring.caller_of(f"Bearer {made}", None)
+    assert [ring.still_knows(each) for each in (nobody, caller)] == [False, True]
+    with db.begin() as session:
+        revoke_key(session, "ci")
+    monkeypatch.setattr(keyring, "_STALE_SECONDS", -1.0)
+    assert ring.still_knows(caller)
+    ring.read()
+    assert not ring.still_knows(caller)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_key_of_the_settings_is_known_for_ever(settings: Settings, db: Sessions) -> None:
+    ring = Keyring(Settings(**{**settings.model_dump(exclude={"api_keys"}), "api_keys": CONFIGURED}), db, db)
+    caller = ring.caller_of(f"Bearer {CONFIGURED}", None)
+    assert ring.still_knows(caller)
+    ring.read()
+    assert ring.still_knows(caller)
