@@ -17,6 +17,7 @@ from service.metrics import Metrics
 from service.prediction import Predictor
 from service.rate_limit import RateLimit
 from service.readiness import Readiness
+from service.stream_limit import StreamLimit
 from service.valkey import socket_folder
 from service.watcher import Watcher
 from store.artifacts import Artifacts
@@ -37,6 +38,7 @@ class Parts:
     """Of sessions that only read."""
     keyring: Keyring
     rate_limit: RateLimit
+    stream_limit: StreamLimit
     broker: Celery
     artifacts: Artifacts
     metrics: Metrics
@@ -67,6 +69,7 @@ def open_parts(settings: Settings, metrics: Metrics) -> Iterator[Parts]:
             read_sessions=reading,
             keyring=Keyring(settings, writing, reading),
             rate_limit=RateLimit(settings.rate_limit_per_second, settings.rate_limit_burst),
+            stream_limit=StreamLimit(settings.max_event_streams),
             broker=broker,
             artifacts=artifacts,
             metrics=metrics,

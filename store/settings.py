@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     process answers two to three times as many, so that one key's runaway loop leaves room for the others."""
     rate_limit_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     """Requests that a key may send at once after a pause."""
+    max_event_streams: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    """Event streams of one key that one API process keeps open: enough to watch every job that a key may have."""
 
     lease_seconds: Annotated[float, Field(gt=0, le=3600)] = 15
     """How long a silent worker keeps its job: long enough for a slow disk, short for whoever waits."""

@@ -69,13 +69,14 @@ async def _mailbox(
             row = queries.get_job(session, job_id, owner=caller.owner)
             return row.revision, row.status.is_terminal
 
-    revision, is_terminal = await asyncio.to_thread(read)
-    place = _place(last_event_id)
-    if is_terminal and place.revision == revision:
-        yield None
-        return
-    with parts.watcher.watch(job_id, place) as mailbox, parts.metrics.event_streams.track_inprogress():
-        yield mailbox
+    with parts.stream_limit.hold(caller):
+        revision, is_terminal = await asyncio.to_thread(read)
+        place = _place(last_event_id)
+        if is_terminal and place.revision == revision:
+            yield None
+            return
+        with parts.watcher.watch(job_id, place) as mailbox, parts.metrics.event_streams.track_inprogress():
+            yield mailbox
 
 
 # Closed after the stream has ended, however it ends: a client that goes away leaves nothing behind.

@@ -125,6 +125,19 @@ def test_a_revoked_key_stops_working_within_a_second_or_so(target: Target) -> No
     assert httpx.get(f"{target.url}/v1/jobs", headers=signed(CONFIGURED)).status_code == 200
 
 
+def test_an_open_stream_of_a_revoked_key_ends_with_its_next_keep_alive(target: Target) -> None:
+    key = keys(target, "create", "watching")
+    wait_until(target, key, 200)
+    job = httpx.post(f"{target.url}/v1/jobs", json={"spec": SPEC}, headers=signed(key)).json()["id"]
+    with httpx.stream("GET", f"{target.url}/v1/jobs/{job}/events", headers=signed(key), timeout=15) as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "event: status"
+        keys(target, "revoke", "watching")
+        revoked = time.monotonic()
+        for _ in lines:
+            assert time.monotonic() - revoked < 12, "the stream goes on"
+
+
 def test_no_key_is_ever_written_anywhere(tmp_path: Path) -> None:
     """Plant both kinds of key in every request and every kind of answer, then search everything for them."""
     with attacked(tmp_path, INTFF_API_KEYS=CONFIGURED, INTFF_LOG_LEVEL="debug") as target:
