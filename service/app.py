@@ -87,7 +87,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 @asynccontextmanager
 async def _beside(parts: Parts) -> AsyncIterator[None]:
     """The reconciler, the watcher and the keyring's reader, for as long as the application is up."""
-    reconciler = Reconciler(parts.sessions, parts.broker, parts.settings, parts.metrics)
+    reconciler = Reconciler(parts.sessions, parts.publisher, parts.settings, parts.metrics)
     reconciler.start()
     running = [asyncio.create_task(each.run()) for each in (parts.watcher, parts.keyring)]
     try:

@@ -15,6 +15,7 @@ from service.image_bodies import ImageLimits
 from service.keyring import Keyring
 from service.metrics import Metrics
 from service.prediction import Predictor
+from service.publishing import Publisher
 from service.rate_limit import RateLimit
 from service.readiness import Readiness
 from service.stream_limit import StreamLimit
@@ -40,6 +41,7 @@ class Parts:
     rate_limit: RateLimit
     stream_limit: StreamLimit
     broker: Celery
+    publisher: Publisher
     artifacts: Artifacts
     metrics: Metrics
     predictor: Predictor
@@ -71,6 +73,7 @@ def open_parts(settings: Settings, metrics: Metrics) -> Iterator[Parts]:
             rate_limit=RateLimit(settings.rate_limit_per_second, settings.rate_limit_burst),
             stream_limit=StreamLimit(settings.max_event_streams),
             broker=broker,
+            publisher=Publisher(broker, writing),
             artifacts=artifacts,
             metrics=metrics,
             predictor=Predictor(reading, artifacts),

@@ -1,10 +1,14 @@
-"""Hands a committed job to the broker; one that does not take it is no error, since the reconciler tries again."""
+"""Hands committed jobs to the broker; one that does not take them is no error, since the reconciler tries again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
+from time import monotonic
 
+import anyio
 import structlog
+from anyio import to_thread
 from celery import Celery
 
 from store.database import Sessions
@@ -16,25 +20,53 @@ from store.tables import Job
 
 log = structlog.get_logger("intff.service")
 
-
-def publish_job(broker: Celery, sessions: Sessions, job: Job) -> None:
-    """Publish a job that waits for a worker; any other is left alone."""
-    if job.status == JobStatus.QUEUED:
-        publish_all(broker, sessions, [job])
+_THREADS = 4  # one job takes a millisecond
+_LEAVE_SECONDS = 3.0  # longer than a broker that hangs keeps a thread, shorter than the pause between two sweeps
 
 
-def publish_all(broker: Celery, sessions: Sessions, jobs: Sequence[Publishable]) -> bool:
-    """Publish jobs in this order, until the broker fails; the rest is left to the next sweep.
+class Publisher:
+    """Publishes for one API process: for its routes, and for its reconciler.
 
-    Returns:
-        Whether the broker took all of them.
+    A broker that hangs takes two seconds for each job. Routes therefore publish in a few threads of their
+    own, so that no other request waits for one. After a failure they leave their jobs to the next sweep
+    for a while; the reconciler always tries, and once the broker takes a job again, so do they.
     """
-    for position, job in enumerate(jobs):
-        try:
-            publish(broker, job)
-        except BrokerUnavailable as error:
-            log.warning("publish_failed", jobs=len(jobs) - position, error=str(error))
-            with sessions.begin() as session:
-                mark_unpublished(session, [left.id for left in jobs[position:]])
-            return False
-    return True
+
+    def __init__(self, broker: Celery, sessions: Sessions) -> None:
+        self._broker = broker
+        self._sessions = sessions
+        self._threads = anyio.CapacityLimiter(_THREADS)
+        self._leave_until = -inf
+
+    async def publish_job(self, job: Job) -> None:
+        """Publish a job that waits for a worker; any other is left alone."""
+        if job.status == JobStatus.QUEUED:
+            await to_thread.run_sync(self._publish_or_leave, job, limiter=self._threads)
+
+    def publish_all(self, jobs: Sequence[Publishable]) -> bool:
+        """Publish jobs in this order, until the broker fails; the rest is left to the next sweep.
+
+        Returns:
+            Whether the broker took all of them.
+        """
+        for position, job in enumerate(jobs):
+            try:
+                publish(self._broker, job)
+            except BrokerUnavailable as error:
+                self._leave_until = monotonic() + _LEAVE_SECONDS
+                log.warning("publish_failed", jobs=len(jobs) - position, error=str(error))
+                self._leave(jobs[position:])
+                return False
+            self._leave_until = -inf
+        return True
+
+    def _publish_or_leave(self, job: Job) -> None:
+        # Asked in the thread: while this job waited for it, another one may have found the broker away.
+        if monotonic() < self._leave_until:
+            self._leave([job])
+        else:
+            self.publish_all([job])
+
+    def _leave(self, jobs: Sequence[Publishable]) -> None:
+        with self._sessions.begin() as session:
+            mark_unpublished(session, [job.id for job in jobs])

@@ -11,11 +11,10 @@ from math import inf
 from time import monotonic
 
 import structlog
-from celery import Celery
 from sqlalchemy.orm import Session
 
 from service.metrics import Metrics
-from service.publishing import publish_all
+from service.publishing import Publisher
 from store.clock import database_time
 from store.database import Sessions
 from store.queries import sweep
@@ -31,9 +30,9 @@ _STALLED_SECONDS = 1.0  # that the database's time takes to come, where millisec
 class Reconciler:
     """Sweeps until it is stopped; an outage of the database or the broker only slows it down."""
 
-    def __init__(self, sessions: Sessions, broker: Celery, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, sessions: Sessions, publisher: Publisher, settings: Settings, metrics: Metrics) -> None:
         self._sessions = sessions
-        self._broker = broker
+        self._publisher = publisher
         self._settings = settings
         self._metrics = metrics
         self._stopping = threading.Event()
@@ -72,7 +71,7 @@ class Reconciler:
             self._metrics.saw_reconciled(action, len(settled))
             for job in settled:
                 log.info("job_reconciled", job=job, action=action)
-        taken = publish_all(self._broker, self._sessions, swept.to_publish)
+        taken = self._publisher.publish_all(swept.to_publish)
         if taken:
             self._metrics.saw_reconciled("published", len(swept.to_publish))
         return taken

@@ -16,7 +16,6 @@ from intff.spec import TrainSpec, require_within
 from service.dependencies import SIGNED_IN, JobIdDep, OwnerDep, PartsDep, ReadSessionDep, SessionDep
 from service.errors import InvalidRequest
 from service.problems import documented
-from service.publishing import publish_job
 from service.schemas.jobs import JOB_REQUESTS, EpochMetrics, Job, JobPage, JobRequest, MetricsPage, storable
 from service.snapshots import job_of
 from store import queries, tables
@@ -88,7 +87,7 @@ def submit_job(
     queues = _queues_if_waiting(session, [row])
     session.commit()  # and nothing is asked after it: that would hold a connection until the answer has been written
     # Only now, and after the answer: a broker that is down delays nobody, the reconciler publishes later.
-    after.add_task(publish_job, parts.broker, parts.sessions, row)
+    after.add_task(parts.publisher.publish_job, row)
     response.headers["Location"] = f"/v1/jobs/{row.id}"
     log.info("job_accepted", job=row.id, queue=row.queue)
     return job_of(row, queues)
@@ -150,7 +149,7 @@ def resume_job(job_id: JobIdDep, after: BackgroundTasks, parts: PartsDep, owner:
     row = queries.request_resume(session, job_id, owner=owner, republish_seconds=parts.settings.republish_seconds)
     queues = _queues_if_waiting(session, [row])
     session.commit()
-    after.add_task(publish_job, parts.broker, parts.sessions, row)
+    after.add_task(parts.publisher.publish_job, row)
     return job_of(row, queues)
 
 

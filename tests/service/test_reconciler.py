@@ -10,6 +10,7 @@ import pytest
 from celery import Celery
 
 from service.metrics import Metrics
+from service.publishing import Publisher
 from service.reconciler import Reconciler
 from store import queries
 from store.database import Sessions
@@ -42,7 +43,7 @@ def test_a_lost_job_is_queued_and_published_again(
         assert queries.claim(session, job.id, worker="w", lease_seconds=0.01, max_attempts=3)
     time.sleep(0.05)
     metrics = Metrics()
-    assert Reconciler(db, broker, settings, metrics).sweep_once() is True
+    assert Reconciler(db, Publisher(broker, db), settings, metrics).sweep_once() is True
     with db() as session:
         assert queries.get_job(session, job.id, owner=None).status == JobStatus.QUEUED
     assert messages(broker) == 1
@@ -58,9 +59,9 @@ def test_what_the_broker_did_not_take_is_published_by_the_next_sweep(
     make_job(republish_seconds=0.0)
     time.sleep(0.01)
     away = celery_app("redis://127.0.0.1:1")
-    assert Reconciler(db, away, settings, Metrics()).sweep_once() is False
+    assert Reconciler(db, Publisher(away, db), settings, Metrics()).sweep_once() is False
     away.close()
-    assert Reconciler(db, broker, settings, Metrics()).sweep_once() is True
+    assert Reconciler(db, Publisher(broker, db), settings, Metrics()).sweep_once() is True
     assert messages(broker) == 2
 
 
@@ -82,7 +83,7 @@ def test_an_outage_is_lived_through(settings: Settings, db: Sessions, broker: Ce
 
     flaky: Any = Flaky()
     quick = settings.model_copy(update={"sweep_seconds": 0.01})
-    reconciler = Reconciler(flaky, broker, quick, Metrics())
+    reconciler = Reconciler(flaky, Publisher(broker, flaky), quick, Metrics())
     reconciler.start()
     deadline = time.monotonic() + 10
     while not messages(broker) and time.monotonic() < deadline:
@@ -96,7 +97,7 @@ def test_after_an_outage_the_living_may_renew_their_leases_before_they_are_calle
 ) -> None:
     silent, living = make_job(), make_job()
     quick = settings.model_copy(update={"lease_seconds": 0.5})
-    reconciler = Reconciler(db, broker, quick, Metrics())
+    reconciler = Reconciler(db, Publisher(broker, db), quick, Metrics())
 
     def status_of(job: Any) -> JobStatus:
         with db() as session:
@@ -127,7 +128,7 @@ def test_what_it_has_not_seen_is_not_held_against_the_living(
 ) -> None:
     job = make_job()
     quick = settings.model_copy(update={"lease_seconds": 0.5, "sweep_seconds": 0.1})
-    reconciler = Reconciler(db, broker, quick, Metrics())
+    reconciler = Reconciler(db, Publisher(broker, db), quick, Metrics())
     if happened.startswith("an hour"):
         reconciler.sweep_once()
         assert reconciler._looked is not None
