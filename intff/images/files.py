@@ -17,6 +17,8 @@ _Taken = TypeVar("_Taken")
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")  # what people draw in and browsers send; none can hold a program
 _MIDDLE_GREY = 127.5
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PACKED_TEXT = frozenset({b"zTXt", b"iTXt", b"iCCP"})
 
 
 def from_file(
@@ -74,7 +76,7 @@ def count_pixels(data: bytes, *, max_pixels: int = 16_000_000, field: str = "ima
 def _open(data: bytes, max_pixels: int, field: str, take: Callable[[Image.Image], _Taken]) -> _Taken:
     """What is taken from a file's image, of which only the header has been read; any failure is an ImageError."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(_without_packed_text(data)), formats=FORMATS) as image:
             _require_size(image.width * image.height, max_pixels, field)
             return take(image)
     except ImageError:
@@ -86,6 +88,19 @@ def _open(data: bytes, max_pixels: int, field: str, take: Callable[[Image.Image]
         formats = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
         msg = f"this is not an image file that can be read; {formats} would do, got {_kind(data)}"
         raise ImageError(msg, field=field) from error
+
+
+def _without_packed_text(data: bytes) -> bytes:
+    """A PNG without what nobody looks at here, and Pillow would unpack: thousands of times more than is sent."""
+    if data[:8] != _PNG or not any(kind in data for kind in _PACKED_TEXT):
+        return data
+    kept, at = [_PNG], len(_PNG)
+    while at < len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4])  # a chunk's length, its kind, its content and its checksum
+        if data[at + 4 : at + 8] not in _PACKED_TEXT:
+            kept.append(data[at:end])
+        at = end
+    return b"".join(kept)
 
 
 def _require_size(pixels: int, max_pixels: int, field: str) -> None:

@@ -1,6 +1,7 @@
 import io
 import os
 import sys
+import time
 import timeit
 import zlib
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from intff import datasets
 from intff.errors import ImageError
@@ -320,3 +322,23 @@ def test_reading_images_needs_no_torch() -> None:
 
     code = "import sys, intff.images, intff.pictures, intff.datasets, intff.noise; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-W", "error", "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("cut", [0, 40])
+def test_a_pngs_packed_text_and_colour_profile_are_not_unpacked(cut: int) -> None:
+    """A hundred megabytes in a few hundred kilobytes, of which Pillow alone would unpack 64 before it gives up."""
+    text = PngInfo()
+    for _ in range(100):
+        text.add_text("Comment", "a" * 1_000_000, zip=True)
+    plain, packed = (
+        file_of(drawing()),
+        file_of(drawing(), pnginfo=text, icc_profile=bytes(500_000)),
+    )
+    assert 100_000 < len(packed) < 1_000_000
+    began = time.process_time()
+    if cut:
+        with pytest.raises(ImageError, match="damaged or cut off"):
+            from_file(packed[:-cut])
+    else:
+        assert (from_file(packed) == from_file(plain)).all()
+    assert time.process_time() - began < 0.1
