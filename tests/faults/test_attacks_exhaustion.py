@@ -63,7 +63,8 @@ def test_it_is_refused_by_estimate_and_nothing_is_allocated(target: Target, name
     assert target.memory - before < 24 * 2**20
 
 
-def test_while_they_are_refused_others_are_answered(target: Target) -> None:
+@pytest.mark.alone
+def test_while_they_are_refused_others_are_answered(target: Target, record_property: Any) -> None:
     """Twenty at a time of the largest bodies that are read at all."""
     heavy = {"spec": {"architecture": {"units": [[1]] * 200_000}}}
 
@@ -78,6 +79,7 @@ def test_while_they_are_refused_others_are_answered(target: Target) -> None:
             assert httpx.get(f"{target.url}/v1/jobs", headers=signed(BOB), timeout=30).status_code == 200
             slowest = max(slowest, time.monotonic() - began)
         assert set(sent) == {422}
+    record_property("fault", ["bodies as heavy as are read", 40, f"slowest answer to others {slowest:.1f} s"])
     assert slowest < 5
 
 
