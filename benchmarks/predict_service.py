@@ -157,7 +157,7 @@ def _measure(contender: Contender, concurrency: int, seconds: float) -> dict[str
 
 
 def _report(contenders: Sequence[Contender]) -> None:
-    ours, floor = contenders[0], next(each for each in contenders if "dict" in each.name)
+    ours = contenders[0]
     for concurrency in CONCURRENCY:
         print(f"\nconcurrency {concurrency}")
         print(f"{'':40}{'req/s':>8}{'p50 ms':>9}{'p99 ms':>9}{'CPU us':>9}{'load gen.':>10}")
@@ -177,7 +177,6 @@ def _report(contenders: Sequence[Contender]) -> None:
                 f"intff, JSON of bytes / {other.name}, at {concurrency}: "
                 f"p50 x {time_ratio:.2f}, requests/s x {rate_ratio:.2f}, CPU x {cpu_ratio:.2f}"
             )
-    del floor
 
 
 def _ratio(one: Contender, other: Contender, concurrency: int, what: str) -> float:

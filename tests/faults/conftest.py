@@ -90,15 +90,6 @@ def survived(record_property: Callable[[str, object], None]) -> Survived:
 
 
 @pytest.fixture
-def valkey() -> Iterator[PrivateValkey]:
-    """A broker that a test may do anything to."""
-    server = PrivateValkey()
-    server.start()
-    yield server
-    server.close()
-
-
-@pytest.fixture
 def postgresql() -> Iterator[PrivatePostgresql]:
     """A database server that a test may do anything to."""
     try:

@@ -28,15 +28,6 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
-def valkey() -> Iterator[PrivateValkey]:
-    """A broker that may be frozen and stopped."""
-    server = PrivateValkey()
-    server.start()
-    yield server
-    server.close()
-
-
-@pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The publisher's clock, which stands still."""
     clock = Clock()
