@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from intff.batches import Movable, epoch_batches
+from intff.batches import Movable, draw_epoch
 from intff.build import build_network, build_objective, draw_negatives
 from intff.inference import score
 from intff.objectives import StepLosses
@@ -149,15 +149,15 @@ def _epoch(spec: TrainSpec, images: Tensor, labels: Tensor) -> Callable[[], None
 
     def epoch() -> None:
         sums: StepLosses | None = None
-        batches = epoch_batches(
+        drawn = draw_epoch(
             movable,
             labels,
-            batch_size=BATCH,
             seed=0,
             epoch=1,
-            draw_negatives=lambda shifted, drawn, generator: draw_negatives(spec, shifted, drawn, generator),
+            draw_negatives=lambda shifted, true, generator: draw_negatives(spec, shifted, true, generator),
         )
-        for batch in batches:
+        for part in drawn.parts(BATCH):
+            batch = movable.batch(*part)
             losses = objective(*batch)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(losses.total)

@@ -64,6 +64,10 @@ class Movable:
         cuts = runs.index_select(0, starts.flatten()).view(*starts.shape, *self._wide)
         return cuts[..., :height, :width]
 
+    def batch(self, starts: Tensor, labels: Tensor, negatives: Tensor) -> Batch:
+        """A step's data, as floats."""
+        return Batch(as_floats(self.cut(starts)), labels, negatives)
+
 
 @dataclass(frozen=True)
 class Shuffled:
@@ -85,6 +89,11 @@ class Epoch(NamedTuple):
     negatives: Tensor
     """What they are made of, [images, ...]; see `LocalObjective`"""
 
+    def parts(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Where images begin (see `Movable.batch`), labels and negatives of each step; the last may have fewer."""
+        columns = (self.images.starts, self.labels, self.negatives)
+        yield from zip(*(torch.split(column, size) for column in columns), strict=True)
+
 
 def draw_epoch(
     images: Movable,
@@ -95,7 +104,7 @@ def draw_epoch(
     draw_negatives: Callable[[Shuffled, Tensor, Generator], Tensor],
     first: int = 0,
 ) -> Epoch:
-    """Draw an epoch.
+    """Draw all that is random about an epoch, before its first step.
 
     Args:
         images: to learn from.
@@ -110,25 +119,6 @@ def draw_epoch(
     shuffled = Shuffled(images, images.starts(order + first, generator).to(labels.device))
     true = labels[order.to(labels.device)]
     return Epoch(shuffled, true, draw_negatives(shuffled, true.cpu(), generator).to(labels.device))
-
-
-def epoch_batches(
-    images: Movable,
-    labels: Tensor,
-    *,
-    batch_size: int,
-    seed: int,
-    epoch: int,
-    draw_negatives: Callable[[Shuffled, Tensor, Generator], Tensor],
-) -> Iterator[Batch]:
-    """Everything random about an epoch is drawn before its first step; see `draw_epoch`.
-
-    The last batch may be smaller than `batch_size`.
-    """
-    drawn = draw_epoch(images, labels, seed=seed, epoch=epoch, draw_negatives=draw_negatives)
-    for start in range(0, len(labels), batch_size):
-        part = slice(start, start + batch_size)
-        yield Batch(as_floats(drawn.images[part]), drawn.labels[part], drawn.negatives[part])
 
 
 def as_floats(images: Tensor) -> Tensor:

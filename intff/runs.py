@@ -146,6 +146,15 @@ def added(sums: StepLosses | None, losses: StepLosses, weight: int) -> StepLosse
     return StepLosses(*(total.add_(part, alpha=weight) for total, part in zip(sums, parts, strict=True)))
 
 
+def taken(sums: StepLosses | None) -> StepLosses:
+    """An epoch's sums, on the CPU; what was there becomes zero, for the next epoch."""
+    assert sums is not None, "an epoch has at least one step"
+    found = StepLosses(*(total.to("cpu", copy=True) for total in sums))
+    for total in sums:
+        total.zero_()
+    return found
+
+
 @contextmanager
 def named_memory_errors() -> Iterator[None]:
     """Turn what torch raises when the memory is used up into `OutOfMemory`."""

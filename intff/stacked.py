@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from intff import training_data
-from intff.batches import Batch, Epoch, Movable, as_floats, draw_epoch
+from intff.batches import Batch, Epoch, Movable, draw_epoch
 from intff.build import build_network, build_objective, choose_device, draw_negatives
 from intff.errors import SpecError
 from intff.model import Model
@@ -21,7 +21,7 @@ from intff.networks import Network
 from intff.objectives import Objective, StepLosses
 from intff.progress import Event, Finished
 from intff.recorded import Recorded
-from intff.runs import REPORT_SECONDS, Run, added, named_memory_errors
+from intff.runs import REPORT_SECONDS, Run, added, named_memory_errors, taken
 from intff.spec import TrainSpec
 
 
@@ -127,11 +127,8 @@ class StackedTrainer:
                 seconds += perf_counter() - resumed
                 yield from ((number, run.step(epoch, seen, seconds)) for number, run in going_on)
                 resumed = reported = perf_counter()
-        assert self._sums is not None
-        sums = StepLosses(*(total.to("cpu", copy=True) for total in self._sums))  # waits for the device
+        sums = taken(self._sums)  # waits for the device
         seconds += perf_counter() - resumed
-        for total in self._sums:
-            total.zero_()
         for number, run in going_on:
             yield number, run.end_epoch(epoch, seconds, StepLosses(*(total[number] for total in sums)))
 
@@ -163,8 +160,7 @@ class StackedTrainer:
 
     def _learn(self, starts: Tensor, labels: Tensor, negatives: Tensor) -> None:
         """A step of every run, and its losses added to the epoch's."""
-        batch = Batch(as_floats(self._images.cut(starts)), labels, negatives)
-        losses = self._stack.losses(batch, shared=self._shares)
+        losses = self._stack.losses(self._images.batch(starts, labels, negatives), shared=self._shares)
         (gradients,) = torch.autograd.grad(losses.total.sum(), self._stack.weights)
         for member, gradient in zip(self._stack.members, gradients, strict=True):
             member.grad = gradient

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from intff import checkpoint, training_data
-from intff.batches import Batch, Movable, epoch_batches
+from intff.batches import Movable, draw_epoch
 from intff.build import build_network, build_objective, choose_device, draw_negatives
 from intff.export import Manifest, export_model
-from intff.objectives import LocalObjective, Objective, StepLosses
+from intff.objectives import LocalObjective, StepLosses
 from intff.progress import EpochEnd, Event, Result, Step
-from intff.runs import REPORT_SECONDS, Run, added, named_memory_errors
+from intff.recorded import Recorded
+from intff.runs import REPORT_SECONDS, Run, added, named_memory_errors, taken
 from intff.spec import TrainSpec
 
 
@@ -50,7 +51,13 @@ class Trainer:
             self._images = Movable(data.train_images, spec.training.jitter)
             self.network = build_network(spec).to(self.device)
         self._run = Run(spec, data, self.network)
-        self._optimizer = torch.optim.Adam(self.network.parameters(), lr=spec.training.learning_rate, fused=True)
+        self._objective = build_objective(spec, self.network)
+        on_gpu = self.device.type == "cuda"
+        # A tensor, for a recorded step reads it anew each time; of the digits that Adam's kernel there takes.
+        rate = torch.zeros((), dtype=torch.float32 if on_gpu else torch.float64, device=self.device)
+        self._optimizer = torch.optim.Adam(self.network.parameters(), lr=rate, fused=True, capturable=on_gpu)
+        self._sums: StepLosses | None = None
+        self._step = Recorded(self._learn) if on_gpu else self._learn
         self._result: Result | None = None
         if resume_from is not None:
             self._run.history = checkpoint.load(resume_from, spec, self.network, self._optimizer)
@@ -82,38 +89,36 @@ class Trainer:
 
     def _epoch(self, epoch: int) -> Generator[Step, None, EpochEnd]:
         run, training = self._run, self.spec.training
-        objective = build_objective(self.spec, self.network)
-        sums: StepLosses | None = None
         seen, seconds = 0, 0.0
         resumed = reported = perf_counter()
-        batches = epoch_batches(
+        drawn = draw_epoch(
             self._images,
             run.data.train_labels,
-            batch_size=training.batch_size,
             seed=training.seed,
             epoch=epoch,
             draw_negatives=lambda shifted, labels, generator: draw_negatives(self.spec, shifted, labels, generator),
         )
-        for batch in batches:
-            self._optimizer.param_groups[0]["lr"] = run.learning_rate(epoch, seen)
-            sums = added(sums, self._learn(objective, batch), weight=len(batch.labels))
-            seen += len(batch.labels)
+        for part in drawn.parts(training.batch_size):
+            self._optimizer.param_groups[0]["lr"].fill_(run.learning_rate(epoch, seen))
+            self._step(*part)
+            seen += len(part[0])
             if perf_counter() - reported > REPORT_SECONDS:
                 seconds += perf_counter() - resumed
                 yield run.step(epoch, seen, seconds)
                 resumed = reported = perf_counter()
-        assert sums is not None
-        float(sums.total)  # waits for the device
+        sums = taken(self._sums)  # waits for the device
         seconds += perf_counter() - resumed
         return run.end_epoch(epoch, seconds, sums)
 
-    def _learn(self, objective: Objective, batch: Batch) -> StepLosses:
-        training = self.spec.training
+    def _learn(self, starts: Tensor, labels: Tensor, negatives: Tensor) -> None:
+        """A step, and its losses added to the epoch's."""
+        batch, training, objective = self._images.batch(starts, labels, negatives), self.spec.training, self._objective
         if training.unit_order == "one_by_one" and isinstance(objective, LocalObjective):
-            return objective.one_by_one(*batch, step=self._descend, steps=training.steps_per_unit)
-        losses = objective(*batch)
-        self._descend(losses.total)
-        return losses
+            losses = objective.one_by_one(*batch, step=self._descend, steps=training.steps_per_unit)
+        else:
+            losses = objective(*batch)
+            self._descend(losses.total)
+        self._sums = added(self._sums, losses, weight=len(labels))
 
     def _descend(self, loss: Tensor) -> None:
         self._optimizer.zero_grad(set_to_none=True)

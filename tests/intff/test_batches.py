@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from intff.batches import Batch, Movable, Shuffled, as_floats, epoch_batches
+from intff.batches import Batch, Movable, Shuffled, as_floats, draw_epoch
 from intff.seeds import seeded
 
 PICTURE = torch.tensor([[1, 2, 3], [4, 5, 6], [7, 8, 9]], dtype=torch.uint8)
@@ -37,9 +37,8 @@ def _next_label(images: Shuffled, labels: Tensor, generator: Generator) -> Tenso
 def _epoch(count: int, *, batch_size: int = 7, seed: int = 0, epoch: int = 1) -> list[Batch]:
     images, labels = _numbered(count)
     movable = Movable(images, jitter=0)
-    return list(
-        epoch_batches(movable, labels, batch_size=batch_size, seed=seed, epoch=epoch, draw_negatives=_next_label)
-    )
+    drawn = draw_epoch(movable, labels, seed=seed, epoch=epoch, draw_negatives=_next_label)
+    return [movable.batch(*part) for part in drawn.parts(batch_size)]
 
 
 def shift(images: Tensor, order: Tensor, jitter: int) -> Tensor:
@@ -111,15 +110,9 @@ def test_negatives_are_made_of_the_shifted_images() -> None:
         shown.append(images[:])
         return shown[0]
 
-    batches = epoch_batches(
-        Movable(PICTURE.expand(20, 1, 3, 3), jitter=1),
-        torch.arange(20),
-        batch_size=6,
-        seed=0,
-        epoch=1,
-        draw_negatives=keep,
-    )
-    found = list(batches)
+    movable = Movable(PICTURE.expand(20, 1, 3, 3), jitter=1)
+    drawn = draw_epoch(movable, torch.arange(20), seed=0, epoch=1, draw_negatives=keep)
+    found = [movable.batch(*part) for part in drawn.parts(6)]
     assert torch.equal(torch.cat([batch.images for batch in found]), as_floats(shown[0]))
     assert torch.equal(torch.cat([batch.negatives for batch in found]), shown[0])
     assert not torch.equal(shown[0], PICTURE.expand(20, 1, 3, 3))

@@ -10,9 +10,10 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from intff import Model, TrainSpec, read_spec, train
-from intff.batches import Batch, Movable, as_floats
+from intff.batches import Movable
 from intff.build import build_network, build_objective, draw_negatives
 from intff.errors import Diverged, SpecError
+from intff.objectives import LocalObjective
 from intff.progress import EpochEnd, Event, Finished, Started, Step
 from intff.seeds import seeded
 from intff.stacked import Stack, train_together
@@ -178,10 +179,27 @@ def test_a_step_reads_nothing_back_and_brings_nothing_along(
     negatives = draw_negatives(spec, images, torch.arange(5), seeded(0, "test")).to("meta")
     movable, labels = Movable(images.to("meta"), jitter=1), torch.arange(5, device="meta")
     with _Watch():  # type: ignore[no-untyped-call]
-        batch = Batch(as_floats(movable.cut(labels)), labels, negatives)
-        losses = stack.losses(batch, shared=True)
+        losses = stack.losses(movable.batch(labels, labels, negatives), shared=True)
         (gradients,) = torch.autograd.grad(losses.total.sum(), stack.weights)
     assert gradients.shape == stack.weights.shape
+
+
+@pytest.mark.parametrize("unit_order", ["together", "one_by_one"])
+@pytest.mark.parametrize(("architecture", "algorithm"), KINDS)
+def test_nor_does_a_step_of_one_run(architecture: str, algorithm: object, unit_order: str, digits_spec: SpecOf) -> None:
+    spec = digits_spec(architecture, algorithm)
+    network = build_network(spec).to("meta")
+    objective = build_objective(spec, network)
+    images = torch.zeros((5, 1, 8, 8), dtype=torch.uint8)
+    negatives = draw_negatives(spec, images, torch.arange(5), seeded(0, "test")).to("meta")
+    movable, labels = Movable(images.to("meta"), jitter=1), torch.arange(5, device="meta")
+    with _Watch():  # type: ignore[no-untyped-call]
+        batch = movable.batch(labels, labels, negatives)
+        if unit_order == "one_by_one" and isinstance(objective, LocalObjective):
+            objective.one_by_one(*batch, step=torch.autograd.backward, steps=2)
+        else:
+            torch.autograd.backward(objective(*batch).total)
+    assert all(weight.grad is not None for weight in network.parameters())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")

@@ -127,7 +127,7 @@ def test_steps_come_several_times_a_second_and_go_forward(digits_spec: SpecOf) -
     assert len(steps) >= _result(events).train_seconds  # five a second, but machines are busy
     fractions = [step.fraction for step in steps]
     assert fractions == sorted(fractions)
-    assert 0 < fractions[0] < fractions[-1] < 1
+    assert 0 < fractions[0] < fractions[-1] <= 1
     assert all(step.epoch == int(step.fraction * 3 - 1e-9) + 1 for step in steps)
     assert all(step.eta_seconds > 0 and step.samples_per_second > 0 for step in steps)
 
