@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from intff.goodness import Goodness, by_group
 from intff.layers import Dense
@@ -33,8 +31,8 @@ class LabelEncoding(Protocol):
     def later(self, unit: HiddenUnit, hidden: Tensor, labels: Tensor | None) -> Tensor:
         """A later unit's activations, [rows, ...], for the same labels."""
 
-    def goodness(self, goodness: Goodness, activations: Sequence[Tensor], labels: Tensor) -> Tensor:
-        """Goodness of each label at each unit, from the activations, [batch, units, variants]."""
+    def goodness(self, goodness: Goodness, activations: Tensor, labels: Tensor) -> Tensor:
+        """Goodness of each label at one unit, from its activations, [batch, variants]."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +42,9 @@ class Overlay:
     classes: int
     value: float
 
-    def blank(self, images: Tensor) -> Tensor:
-        """Flat images with the label's pixels zeroed, [batch, ...] to [batch, pixels]."""
-        return pad(images.flatten(1)[:, self.classes :], (self.classes, 0))
+    def rest(self, images: Tensor) -> Tensor:
+        """What a label leaves of flat images, [batch, ...] to [batch, pixels - classes]; a view."""
+        return images.flatten(1)[:, self.classes :]
 
     def pixels(self, labels: Tensor | None, device: torch.device | None = None) -> Tensor:
         """What the label's pixels hold.
@@ -73,18 +71,15 @@ class Overlay:
         Returns:
             Overlaid images, [batch * variants, ...].
         """
-        blank, pixels = self.blank(images), self.pixels(labels, images.device).to(images)
-        shape = (len(blank), pixels.shape[1])
-        overlaid = torch.cat(
-            [pixels.expand(*shape, -1), blank[:, None, self.classes :].expand(*shape, -1)],
-            dim=-1,
-        )
+        rest, pixels = self.rest(images), self.pixels(labels, images.device).to(images)
+        shape = (len(rest), pixels.shape[1])
+        overlaid = torch.cat([pixels.expand(*shape, -1), rest[:, None].expand(*shape, -1)], dim=-1)
         return overlaid.reshape(-1, *images.shape[1:])
 
     def first(self, unit: HiddenUnit, images: Tensor, labels: Tensor | None) -> Tensor:
         """See `LabelEncoding`."""
         if isinstance(unit.layers[0], Dense):
-            return unit.forward_overlaid(self.blank(images), self.pixels(labels, images.device).to(images))
+            return unit.forward_overlaid(self.rest(images), self.pixels(labels, images.device).to(images))
         return unit.forward(self.apply(images, labels))
 
     def later(self, unit: HiddenUnit, hidden: Tensor, labels: Tensor | None) -> Tensor:
@@ -92,9 +87,9 @@ class Overlay:
         del labels  # they are in the activations already
         return unit.forward(hidden)
 
-    def goodness(self, goodness: Goodness, activations: Sequence[Tensor], labels: Tensor) -> Tensor:
+    def goodness(self, goodness: Goodness, activations: Tensor, labels: Tensor) -> Tensor:
         """See `LabelEncoding`."""
-        return _by_row(goodness, activations, labels)
+        return goodness(activations).view(-1, labels.shape[1])
 
 
 class Embedding:
@@ -111,9 +106,9 @@ class Embedding:
             labels = labels.expand(images, -1).reshape(-1, 1)
         return unit.forward_embedded(hidden, labels)
 
-    def goodness(self, goodness: Goodness, activations: Sequence[Tensor], labels: Tensor) -> Tensor:
+    def goodness(self, goodness: Goodness, activations: Tensor, labels: Tensor) -> Tensor:
         """See `LabelEncoding`."""
-        return _by_row(goodness, activations, labels)
+        return goodness(activations).view(-1, labels.shape[1])
 
 
 @dataclass(frozen=True)
@@ -132,12 +127,7 @@ class Groups:
         del labels
         return unit.forward(hidden)
 
-    def goodness(self, goodness: Goodness, activations: Sequence[Tensor], labels: Tensor) -> Tensor:
+    def goodness(self, goodness: Goodness, activations: Tensor, labels: Tensor) -> Tensor:
         """See `LabelEncoding`."""
-        found = torch.stack([by_group(goodness, hidden, self.classes) for hidden in activations], dim=1)
-        return found.gather(2, labels.unsqueeze(1).expand(len(found), len(activations), -1))
-
-
-def _by_row(goodness: Goodness, activations: Sequence[Tensor], labels: Tensor) -> Tensor:
-    found = [goodness(hidden).view(-1, labels.shape[1]) for hidden in activations]  # [batch, variants]
-    return torch.stack(found, dim=1)
+        found = by_group(goodness, activations, self.classes)
+        return found.gather(1, labels.expand(len(found), -1))

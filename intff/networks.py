@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -84,21 +84,20 @@ class GoodnessNetwork(nn.Module):
         enter = self.encoding.first if number == 0 else self.encoding.later
         return enter(self.units[number], inputs, labels)
 
-    def activations(self, images: Tensor, labels: Tensor | None) -> list[Tensor]:
+    def activations(self, images: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
         """Each unit's activations; each unit's graph ends at its own input.
 
         Args:
             images: floats of 0 to 1, [batch, channels, height, width].
             labels: class numbers, [batch or 1, variants]; None for a neutral label.
 
-        Returns:
-            One tensor per unit, [rows, ...].
+        Yields:
+            One tensor per unit, [rows, ...], while a processor's caches still hold it.
         """
-        hidden, outputs = images, []
+        hidden = images
         for number in range(len(self.units)):
             hidden = self.unit(number, hidden.detach(), labels)
-            outputs.append(hidden)
-        return outputs
+            yield hidden
 
     def label_goodness(self, images: Tensor, labels: Tensor) -> Tensor:
         """Goodness of some labels of each image at every unit.
@@ -110,7 +109,8 @@ class GoodnessNetwork(nn.Module):
         Returns:
             [batch, units, variants]
         """
-        return self.encoding.goodness(self.goodness, self.activations(images, labels), labels)
+        every = self.activations(images, labels)
+        return torch.stack([self.encoding.goodness(self.goodness, hidden, labels) for hidden in every], dim=1)
 
     def unit_goodness(self, images: Tensor) -> Tensor:
         """Goodness of every label at every unit, [batch, units, labels]."""
@@ -118,7 +118,7 @@ class GoodnessNetwork(nn.Module):
 
     def weighted(self, unit_goodness: Tensor) -> Tensor:
         """The units' goodness summed as they count, [batch, units, labels] to [batch, labels]."""
-        return torch.einsum("bul,u->bl", unit_goodness, self.unit_weights)
+        return (unit_goodness * self.unit_weights[:, None]).sum(dim=1)
 
     def logits(self, images: Tensor) -> Tensor:
         """The softmax layer's logits, from one pass with a neutral label, [batch, labels]."""

@@ -82,8 +82,8 @@ class LocalObjective:
         for number in range(len(network.units)):
             for _ in range(steps):
                 activations = network.unit(number, hidden, variants)
-                goodness = network.encoding.goodness(network.goodness, [activations], variants)
-                losses, positive, negative = self._losses(goodness)
+                goodness = network.encoding.goodness(network.goodness, activations, variants)
+                losses, positive, negative = self._losses(goodness.unsqueeze(1))
                 step(losses.sum())
             last.append((losses.detach(), positive, negative))
             if number + 1 < len(network.units):

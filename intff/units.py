@@ -54,33 +54,36 @@ class HiddenUnit(nn.Module):
         before = before + vectors.view(*vectors.shape, *(1 for _ in before.shape[3:]))
         return self._layers(first.activation(before.flatten(0, 1)), start=1)
 
-    def forward_overlaid(self, blank: Tensor, pixels: Tensor) -> Tensor:
+    def forward_overlaid(self, rest: Tensor, pixels: Tensor) -> Tensor:
         """The same for images under several label overlays, with the image's part computed once.
 
-        An overlay changes only the first pixels of a blanked image x, so the first layer is
-        W x_label = W x + W[:, :classes] pixels, and the sums grow by those of the pixels alone.
-        Equal to `forward` on the overlaid images but for rounding. The first layer must be dense.
+        An overlay replaces the first pixels of an image, so the first layer is W x = W_rest rest + W_label pixels,
+        and the sums over x are those of both parts. Equal to `forward` on the overlaid images but for rounding.
+        The first layer must be dense.
 
         Args:
-            blank: flat images whose first pixels are zero, [batch, inputs].
-            pixels: what each variant has there, [batch or 1, variants, classes].
+            rest: flat images without their first pixels, [batch, inputs - classes].
+            pixels: what each variant has there, [batch or 1, variants, classes]; in all variants they have the same
+                sum and sum of squares, so an image is normalised alike under every label.
 
         Returns:
             Activations, [batch * variants, ...].
         """
         first = self.layers[0]
         assert isinstance(first, Dense)
-        squares = vecdot(blank, blank)[:, None, None] + pixels.square().sum(dim=-1, keepdim=True)
+        inputs, classes, of_one = first.weight.shape[1], pixels.shape[-1], pixels[:, 0]
+        squares = vecdot(rest, rest)[:, None] + of_one.square().sum(dim=-1, keepdim=True)
         total = None
         if needs_total(self.normalization):
-            total = blank.sum(dim=1)[:, None, None] + pixels.sum(dim=-1, keepdim=True)
-        mean, factor = self.normalization(total, squares, blank.shape[-1])  # [batch, variants, 1]
-        image_part = linear(blank, first.weight).unsqueeze(1)  # [batch, 1, neurons]
-        label_part = pixels @ first.weight[:, : pixels.shape[-1]].T  # [batch or 1, variants, neurons]
-        parts = image_part + label_part
+            total = rest.sum(dim=1, keepdim=True) + of_one.sum(dim=-1, keepdim=True)
+        mean, factor = self.normalization(total, squares, inputs)  # [batch, 1]
+        of_label, of_rest = torch.split(first.weight, [classes, inputs - classes], dim=1)
+        image_part = linear(rest, of_rest)  # [batch, neurons]
         if mean is not None:
-            parts = parts - mean * first.weight.sum(dim=1)
-        before = torch.addcmul(first.bias, parts, factor)  # [batch, variants, neurons]
+            image_part = image_part - mean * first.weight.sum(dim=1)
+        image_part = torch.addcmul(first.bias, image_part, factor).unsqueeze(1)
+        label_part = pixels @ of_label.T  # [batch or 1, variants, neurons]
+        before = torch.addcmul(image_part, label_part, factor.unsqueeze(1))  # [batch, variants, neurons]
         return self._layers(first.activation(before.flatten(0, 1)), start=1)
 
     def _layers(self, hidden: Tensor, start: int) -> Tensor:

@@ -28,15 +28,10 @@ def _convolutional() -> HiddenUnit:
     return HiddenUnit([layer], NORMALIZATIONS["rms"], torch.randn((3, 4), generator=generator))
 
 
-def test_blanking_zeroes_the_first_pixels_and_leaves_the_rest() -> None:
-    blank = Overlay(classes=3, value=5.0).blank(IMAGES)
-    assert torch.equal(blank, torch.tensor([[0, 0, 0, 0.4, 0.5], [0, 0, 0, 0.9, 1.0]]))
-    assert IMAGES[0, 0] == torch.tensor(0.1)
-
-
-def test_blanking_reads_a_picture_row_by_row() -> None:
-    blank = Overlay(classes=3, value=5.0).blank(torch.ones(1, 1, 2, 2))
-    assert blank.tolist() == [[0, 0, 0, 1]]
+def test_a_label_leaves_what_comes_after_its_pixels_row_by_row() -> None:
+    assert torch.equal(Overlay(classes=3, value=5.0).rest(IMAGES), torch.tensor([[0.4, 0.5], [0.9, 1.0]]))
+    picture = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    assert Overlay(classes=1, value=5.0).rest(picture).tolist() == [[2, 3, 4]]
 
 
 def test_the_labels_pixel_holds_the_value() -> None:
@@ -115,18 +110,18 @@ def test_groups_show_a_unit_the_image_alone(labels: Tensor | None) -> None:
 @pytest.mark.parametrize("encoding", [Overlay(3, 5.0), Embedding()], ids=["overlay", "embedding"])
 def test_rows_are_images_times_variants(encoding: LabelEncoding) -> None:
     """Two images under three labels; the mean squares of the rows, by hand."""
-    first = torch.tensor([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0]])
-    second = torch.tensor([[[[1.0, 3.0]]]]).repeat(6, 1, 1, 1)
-    found = encoding.goodness(mean_square, [first, second], torch.tensor([[0, 1, 2]]))
-    assert found.tolist() == [[[0, 1, 4], [5, 5, 5]], [[9, 16, 25], [5, 5, 5]]]
+    dense = torch.tensor([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0]])
+    maps = torch.tensor([[[[1.0, 3.0]]]]).repeat(6, 1, 1, 1)
+    labels = torch.tensor([[0, 1, 2]])
+    assert encoding.goodness(mean_square, dense, labels).tolist() == [[0, 1, 4], [9, 16, 25]]
+    assert encoding.goodness(mean_square, maps, labels).tolist() == [[5, 5, 5], [5, 5, 5]]
 
 
 def test_a_groups_goodness_is_its_labels() -> None:
     """Groups of one, one and one, then of two, one and one; picked in the order of the labels asked for."""
-    first = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
-    second = torch.tensor([[1.0, 3.0, 0.0, 2.0], [0.0, 0.0, 1.0, 0.0]])
-    groups = Groups(3)
-    every = groups.goodness(mean_square, [first, second], torch.tensor([[0, 1, 2]]))
-    assert every.tolist() == [[[1, 4, 9], [5, 0, 4]], [[16, 25, 36], [0, 1, 0]]]
-    some = groups.goodness(mean_square, [first, second], torch.tensor([[2, 0], [1, 1]]))
-    assert some.tolist() == [[[9, 1], [4, 5]], [[25, 25], [1, 1]]]
+    even, uneven = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), torch.tensor([[1.0, 3, 0, 2], [0, 0, 1, 0]])
+    groups, every, some = Groups(3), torch.tensor([[0, 1, 2]]), torch.tensor([[2, 0], [1, 1]])
+    assert groups.goodness(mean_square, even, every).tolist() == [[1, 4, 9], [16, 25, 36]]
+    assert groups.goodness(mean_square, uneven, every).tolist() == [[5, 0, 4], [0, 1, 0]]
+    assert groups.goodness(mean_square, even, some).tolist() == [[9, 1], [25, 25]]
+    assert groups.goodness(mean_square, uneven, some).tolist() == [[4, 5], [1, 1]]

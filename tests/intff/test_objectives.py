@@ -121,8 +121,8 @@ def test_the_sum_of_local_losses_has_exactly_the_separate_losses_gradients(
     hidden = images
     for number, unit in enumerate(network.units):
         activations = network.unit(number, hidden.detach(), variants)
-        goodness = network.encoding.goodness(network.goodness, [activations], variants)
-        loss, _, _ = objective._losses(goodness)
+        goodness = network.encoding.goodness(network.goodness, activations, variants)
+        loss, _, _ = objective._losses(goodness.unsqueeze(1))
         alone += torch.autograd.grad(loss.sum(), list(unit.parameters()))
         assert torch.equal(losses.units[number], loss.detach()[0])
         hidden = activations
@@ -200,14 +200,14 @@ def test_a_unit_knows_nothing_of_later_units(architecture: str, encoding: str, c
     for kept in range(1, len(network.units)):
         parameters = [weight for unit in list(network.units)[:kept] for weight in unit.parameters()]
         before = torch.autograd.grad(objective(images, labels, negatives).total, parameters)
-        forward = network.activations(images, negatives)[:kept]
+        forward = list(network.activations(images, negatives))[:kept]
         with torch.no_grad():
             for unit in list(network.units)[kept:]:
                 for weight in unit.parameters():
                     weight.normal_(generator=seeded(kept, "perturbation"))
         after = torch.autograd.grad(objective(images, labels, negatives).total, parameters)
         assert _equal(list(before), list(after))
-        assert _equal(forward, network.activations(images, negatives)[:kept])
+        assert _equal(forward, list(network.activations(images, negatives))[:kept])
 
 
 @pytest.mark.parametrize(
