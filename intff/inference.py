@@ -6,12 +6,17 @@ import torch
 from torch import Tensor
 
 from intff.batches import as_floats
+from intff.layers import Convolution
 from intff.networks import Network, Scores
 from intff.spec.limits import SCORED_AT_ONCE
 
-_IN_CACHE = 200
-"""Images at once on a CPU, whose caches then hold their activations: less than two thirds of the time of a thousand,
-under ten labels each or through convolutions."""
+_ROWS_IN_CACHE = 3000
+"""Rows of activations at once on a CPU, whose caches then hold them: more take longer, and so do fewer, for each piece
+has its price. Benchmarked in docs/performance.md."""
+_ROWS_OF_MAPS = 200
+"""The same of convolutions."""
+_KEPT_BYTES = 2**24
+"""More than any activations of such a piece."""
 
 
 @torch.inference_mode()
@@ -27,13 +32,38 @@ def score(network: Network, images: Tensor) -> Scores:
     """
     was_training = network.training
     network.eval()
-    split = torch.split(images, SCORED_AT_ONCE if images.is_cuda else _IN_CACHE)
-    pieces = [network(as_floats(piece) if piece.dtype == torch.uint8 else piece) for piece in split]
+    at_once = SCORED_AT_ONCE
+    if not images.is_cuda:
+        _keep_freed_memory()
+        has_maps = any(isinstance(module, Convolution) for module in network.modules())
+        rows = _ROWS_OF_MAPS if has_maps else _ROWS_IN_CACHE
+        at_once = max(1, min(at_once, rows // network.rows_of_an_image))
+    filled: Scores | None = None
+    for start in range(0, max(1, len(images)), at_once):
+        piece = images[start : start + at_once]
+        found = network(as_floats(piece) if piece.dtype == torch.uint8 else piece)
+        if filled is None:
+            filled = Scores(*(None if it is None else it.new_empty((len(images), *it.shape[1:])) for it in found))
+        # Copied, so that nothing of a piece stays between the memory that the next one needs.
+        for column, scores in zip(filled, found, strict=True):
+            if column is not None:
+                column[start : start + at_once] = scores
     network.train(was_training)
-    return Scores(*(None if column[0] is None else torch.cat(column) for column in zip(*pieces, strict=True)))
+    assert filled is not None
+    return filled
 
 
 def accuracy(network: Network, images: Tensor, labels: Tensor) -> float:
     """The share of images whose highest-ranked label is the true one, 0 to 1."""
     right = score(network, images).ranking.argmax(dim=1) == labels
     return float(right.double().mean())
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep what one piece frees for the next one.
+
+    Otherwise glibc may give it back to the system each time, and a pass takes up to twice as long: its pages are
+    fetched again one by one. It keeps twice the size of the largest block that was ever freed (mallopt(3), on dynamic
+    thresholds); this one is never touched, and so costs no memory.
+    """
+    torch.empty(_KEPT_BYTES, dtype=torch.uint8)

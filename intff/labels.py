@@ -16,6 +16,9 @@ from intff.units import HiddenUnit
 class LabelEncoding(Protocol):
     """How a label meets an image."""
 
+    def rows(self, variants: int) -> int:
+        """How many rows of activations an image has under so many labels."""
+
     def first(self, unit: HiddenUnit, images: Tensor, labels: Tensor | None) -> Tensor:
         """The first unit's activations.
 
@@ -76,6 +79,10 @@ class Overlay:
         overlaid = torch.cat([pixels.expand(*shape, -1), rest[:, None].expand(*shape, -1)], dim=-1)
         return overlaid.reshape(-1, *images.shape[1:])
 
+    def rows(self, variants: int) -> int:
+        """See `LabelEncoding`."""
+        return variants
+
     def first(self, unit: HiddenUnit, images: Tensor, labels: Tensor | None) -> Tensor:
         """See `LabelEncoding`."""
         if isinstance(unit.layers[0], Dense):
@@ -94,6 +101,10 @@ class Overlay:
 
 class Embedding:
     """A learned vector for each label, in every unit."""
+
+    def rows(self, variants: int) -> int:
+        """See `LabelEncoding`."""
+        return variants
 
     def first(self, unit: HiddenUnit, images: Tensor, labels: Tensor | None) -> Tensor:
         """See `LabelEncoding`."""
@@ -117,8 +128,13 @@ class Groups:
 
     classes: int
 
+    def rows(self, variants: int) -> int:
+        """See `LabelEncoding`."""
+        del variants
+        return 1
+
     def first(self, unit: HiddenUnit, images: Tensor, labels: Tensor | None) -> Tensor:
-        """See `LabelEncoding`; one row for each image."""
+        """See `LabelEncoding`."""
         del labels
         return unit.forward(images)
 

@@ -70,6 +70,11 @@ class GoodnessNetwork(nn.Module):
         self.normalization = normalization
         self.register_buffer("unit_weights", unit_weights)
 
+    @property
+    def rows_of_an_image(self) -> int:
+        """How many rows of activations an image has when every label is scored."""
+        return self.encoding.rows(self.classes)
+
     def unit(self, number: int, inputs: Tensor, labels: Tensor | None) -> Tensor:
         """One unit's activations.
 
@@ -149,6 +154,11 @@ class BackpropNetwork(nn.Module):
         self.layers = cast("Sequence[Layer]", nn.ModuleList(layers))
         self.head = head
         self.normalization = normalization
+
+    @property
+    def rows_of_an_image(self) -> int:
+        """One, whatever the label."""
+        return 1
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits of images, [batch, channels, height, width] to [batch, labels]."""

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from intff.build import build_network
@@ -5,18 +6,39 @@ from intff.inference import accuracy, score
 from intff.seeds import seeded
 from intff.spec import read_spec
 
+OVERLAY = {"kind": "intff", "label_encoding": "overlay", "negatives": {"kind": "wrong_label", "count": 1}}
 
-def test_scoring_in_pieces_is_scoring_at_once() -> None:
-    spec = read_spec({"dataset": "digits", "architecture": "64,(9),10"})
-    network = build_network(spec)
-    images = torch.randint(256, (2300, 1, 8, 8), generator=seeded(0, "test")).to(torch.uint8)
+
+@pytest.mark.parametrize(
+    ("architecture", "algorithm"),
+    [
+        ("64,(9),10", "intff"),
+        ("64,(9),10", OVERLAY),
+        ("64,(9),10", {"kind": "intff", "label_encoding": "embedding", "negatives": "random_label"}),
+        ("64,(11C3,P2),(12)", "intff"),
+        ("64,(11C3,P2),(12)", OVERLAY),
+    ],
+)
+def test_scoring_in_pieces_is_scoring_at_once(architecture: str, algorithm: object) -> None:
+    """Of 1, 10, 10, 1 and 10 rows of activations each, so that pieces hold 1,000, 300, 300, 200 and 20 images."""
+    network = build_network(read_spec({"dataset": "digits", "architecture": architecture, "algorithm": algorithm}))
+    images = torch.randint(256, (1030, 1, 8, 8), generator=seeded(0, "test")).to(torch.uint8)
     scores = score(network, images)
-    whole = network(images.flatten(1) / 255)
-    assert scores.unit_goodness is not None
-    assert scores.logits is not None
-    assert torch.allclose(scores.unit_goodness, whole.unit_goodness, rtol=1e-5, atol=1e-6)
-    assert torch.allclose(scores.logits, whole.logits, rtol=1e-5, atol=1e-6)
-    assert not scores.logits.requires_grad
+    assert network.training  # as it was before
+    with torch.no_grad():
+        whole = network.eval()(images / 255)
+    for column, expected in zip(scores, whole, strict=True):
+        assert (column is None) == (expected is None)
+        if column is not None:
+            assert torch.allclose(column, expected, rtol=1e-5, atol=1e-6)
+            assert not column.requires_grad
+
+
+def test_no_images_have_no_scores() -> None:
+    network = build_network(read_spec({"dataset": "digits", "architecture": "64,(11)"}))
+    scores = score(network, torch.zeros((0, 1, 8, 8), dtype=torch.uint8))
+    assert scores.goodness is not None
+    assert scores.goodness.shape == (0, 10)
 
 
 def test_bytes_and_floats_of_the_same_image_score_the_same() -> None:
