@@ -91,8 +91,9 @@ class Epoch(NamedTuple):
 
     def parts(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Where images begin (see `Movable.batch`), labels and negatives of each step; the last may have fewer."""
-        columns = (self.images.starts, self.labels, self.negatives)
-        yield from zip(*(torch.split(column, size) for column in columns), strict=True)
+        for start in range(0, len(self.labels), size):
+            part = slice(start, start + size)
+            yield self.images.starts[part], self.labels[part], self.negatives[part]
 
 
 def draw_epoch(

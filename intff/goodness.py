@@ -52,5 +52,6 @@ def by_group(goodness: Goodness, activations: Tensor, groups: int) -> Tensor:
         [rows, groups]
     """
     if activations.shape[1] % groups == 0:
-        return goodness(activations.reshape(len(activations) * groups, -1)).view(-1, groups)
+        size = activations.flatten(1).shape[1] // groups
+        return goodness(activations.reshape(len(activations) * groups, size)).view(-1, groups)
     return torch.stack([goodness(part) for part in torch.tensor_split(activations, groups, dim=1)], dim=1)

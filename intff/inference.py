@@ -16,7 +16,7 @@ has its price. Benchmarked in docs/performance.md."""
 _ROWS_OF_MAPS = 200
 """The same of convolutions."""
 _KEPT_BYTES = 2**24
-"""More than any activations of such a piece."""
+"""More than one layer's activations of most such pieces."""
 
 
 @torch.inference_mode()

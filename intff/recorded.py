@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -12,44 +12,52 @@ from torch import Tensor
 
 _PLAIN_CALLS = 3  # of each shape first, as torch asks for: they make what a step makes only once
 
+Step = Callable[..., None]
+"""Works in place, and reads nothing back."""
+Take = Callable[..., None]
+"""Takes a step with its inputs; it does not keep the step, whose owner keeps it: neither would ever be freed."""
 Work = Callable[[], None]
+
+
+def plainly(step: Step, *inputs: Tensor) -> None:
+    """Take a step without recording it."""
+    step(*inputs)
 
 
 class Recorder(Protocol):
     """What can record."""
 
     def plainly(self, work: Work) -> None:
-        """Work that will be recorded later."""
+        """Do work that will be recorded later."""
 
     def record(self, work: Work) -> Work:
-        """Nothing yet; what is given back does the work, with the same memory each time."""
+        """Prepare to repeat work, each time in the same memory; only the returned callable does it."""
 
 
 class Recorded:
-    """A step that is recorded once for each shape of its inputs and replayed from then on.
+    """Takes one step again and again: it is recorded once for each shape of its inputs, and replayed from then on.
 
     Args:
-        step: works in place, and reads nothing back.
         recorder: of CUDA graphs, unless told otherwise.
     """
 
-    def __init__(self, step: Callable[..., None], recorder: Recorder | None = None) -> None:
-        self._step = step
+    def __init__(self, recorder: Recorder | None = None) -> None:
         self._recorder = recorder or _CudaGraphs()
         self._shapes: dict[tuple[torch.Size, ...], _Shape] = {}
 
-    def __call__(self, *inputs: Tensor) -> None:
-        """Take the step; the inputs may be other tensors each time."""
+    def __call__(self, step: Step, *inputs: Tensor) -> None:
+        """Take the step, always the same one; the inputs may be other tensors each time."""
         known = self._shapes.setdefault(tuple(given.shape for given in inputs), _Shape())
         if known.plain_calls < _PLAIN_CALLS:
             known.plain_calls += 1
-            self._recorder.plainly(lambda: self._step(*inputs))
+            self._recorder.plainly(lambda: step(*inputs))
             return
         if known.replay is None:
-            known.inputs = [given.clone() for given in inputs]
-            known.replay = self._recorder.record(lambda: self._step(*known.inputs))
-        for own, given in zip(known.inputs, inputs, strict=True):
-            own.copy_(given)
+            own = [given.clone() for given in inputs]
+            known.inputs = own
+            known.replay = self._recorder.record(lambda: step(*own))
+        for kept, given in zip(known.inputs, inputs, strict=True):
+            kept.copy_(given)
         known.replay()
 
 
@@ -64,21 +72,35 @@ class _Shape:
 
 
 class _CudaGraphs:
-    """Records work on CUDA as a graph of kernels, which are then launched together."""
+    """Records work on CUDA as graphs of kernels, which are then launched together.
+
+    All on one stream of its own, which torch keeps a workspace for, and in one pool of memory: no graph needs what
+    another one has left there.
+    """
+
+    def __init__(self) -> None:
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._pool = torch.cuda.graph_pool_handle()
 
     def plainly(self, work: Work) -> None:
         """Beside the stream of everything else, as torch asks for before a recording."""
-        here, beside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        beside.wait_stream(here)
-        with torch.cuda.stream(beside), warnings.catch_warnings():
-            # An optimizer that can be recorded wonders when it is not.
-            warnings.filterwarnings("ignore", message=".*capturable=True.*", category=UserWarning)
+        here = torch.cuda.current_stream()
+        self._stream.wait_stream(here)
+        with torch.cuda.stream(self._stream):
             work()
-        here.wait_stream(beside)
+        here.wait_stream(self._stream)
 
     def record(self, work: Work) -> Work:
         """The kernels only; nothing runs yet."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            work()
+        # An earlier run's graph that is collected during a recording would break it.
+        gc.collect()
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                work()
+        finally:
+            if collects:
+                gc.enable()
         return graph.replay

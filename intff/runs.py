@@ -146,13 +146,16 @@ def added(sums: StepLosses | None, losses: StepLosses, weight: int) -> StepLosse
     return StepLosses(*(total.add_(part, alpha=weight) for total, part in zip(sums, parts, strict=True)))
 
 
-def taken(sums: StepLosses | None) -> StepLosses:
-    """An epoch's sums, on the CPU; what was there becomes zero, for the next epoch."""
-    assert sums is not None, "an epoch has at least one step"
-    found = StepLosses(*(total.to("cpu", copy=True) for total in sums))
-    for total in sums:
+def clear(sums: StepLosses | None) -> None:
+    """Make an epoch's sums zero, in the memory where they are."""
+    for total in sums or ():
         total.zero_()
-    return found
+
+
+def on_cpu(sums: StepLosses | None) -> StepLosses:
+    """A copy of an epoch's sums."""
+    assert sums is not None, "an epoch has at least one step"
+    return StepLosses(*(total.to("cpu", copy=True) for total in sums))
 
 
 @contextmanager

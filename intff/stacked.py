@@ -20,8 +20,8 @@ from intff.model import Model
 from intff.networks import Network
 from intff.objectives import Objective, StepLosses
 from intff.progress import Event, Finished
-from intff.recorded import Recorded
-from intff.runs import REPORT_SECONDS, Run, added, named_memory_errors, taken
+from intff.recorded import Recorded, Take, plainly
+from intff.runs import REPORT_SECONDS, Run, added, clear, named_memory_errors, on_cpu
 from intff.spec import TrainSpec
 
 
@@ -92,7 +92,7 @@ class StackedTrainer:
         on_gpu = self.device.type == "cuda"
         self._optimizer = torch.optim.Adam(groups, fused=True, capturable=on_gpu)
         self._sums: StepLosses | None = None
-        self._step = Recorded(self._learn) if on_gpu else self._learn
+        self._take: Take = Recorded() if on_gpu else plainly
 
     def run(self) -> Iterator[tuple[int, Event]]:
         """Train, and report: the number of a run among the specs, and what `Trainer.run` would say of it.
@@ -114,6 +114,7 @@ class StackedTrainer:
     def _epoch(self, epoch: int) -> Generator[tuple[int, Event]]:
         going_on = [(number, run) for number, run in enumerate(self.runs) if not run.is_over]
         images, batch_size = self.runs[0].images, self.runs[0].spec.training.batch_size
+        clear(self._sums)
         seconds, resumed = 0.0, perf_counter()
         reported = resumed
         starts, labels, negatives = self._draw(epoch)
@@ -121,13 +122,14 @@ class StackedTrainer:
             for group, numbers in zip(self._optimizer.param_groups, self._by_rate.values(), strict=True):
                 group["lr"].fill_(self.runs[numbers[0]].learning_rate(epoch, begin))
             part = slice(begin, begin + batch_size)
-            self._step(starts[..., part], labels[..., part], negatives[part] if self._shares else negatives[:, part])
+            drawn = (starts[..., part], labels[..., part], negatives[part] if self._shares else negatives[:, part])
+            self._take(self._learn, *drawn)
             seen = min(begin + batch_size, images)
             if perf_counter() - reported > REPORT_SECONDS:
                 seconds += perf_counter() - resumed
                 yield from ((number, run.step(epoch, seen, seconds)) for number, run in going_on)
                 resumed = reported = perf_counter()
-        sums = taken(self._sums)  # waits for the device
+        sums = on_cpu(self._sums)  # waits for the device
         seconds += perf_counter() - resumed
         for number, run in going_on:
             yield number, run.end_epoch(epoch, seconds, StepLosses(*(total[number] for total in sums)))

@@ -15,8 +15,8 @@ from intff.build import build_network, build_objective, choose_device, draw_nega
 from intff.export import Manifest, export_model
 from intff.objectives import LocalObjective, StepLosses
 from intff.progress import EpochEnd, Event, Result, Step
-from intff.recorded import Recorded
-from intff.runs import REPORT_SECONDS, Run, added, named_memory_errors, taken
+from intff.recorded import Recorded, Take, plainly
+from intff.runs import REPORT_SECONDS, Run, added, clear, named_memory_errors, on_cpu
 from intff.spec import TrainSpec
 
 
@@ -53,11 +53,11 @@ class Trainer:
         self._run = Run(spec, data, self.network)
         self._objective = build_objective(spec, self.network)
         on_gpu = self.device.type == "cuda"
-        # A tensor, for a recorded step reads it anew each time; of the digits that Adam's kernel there takes.
+        # A tensor, for a recorded step reads it anew each time; float32 is what the kernel on CUDA takes.
         rate = torch.zeros((), dtype=torch.float32 if on_gpu else torch.float64, device=self.device)
         self._optimizer = torch.optim.Adam(self.network.parameters(), lr=rate, fused=True, capturable=on_gpu)
         self._sums: StepLosses | None = None
-        self._step = Recorded(self._learn) if on_gpu else self._learn
+        self._take: Take = Recorded() if on_gpu else plainly
         self._result: Result | None = None
         if resume_from is not None:
             self._run.history = checkpoint.load(resume_from, spec, self.network, self._optimizer)
@@ -89,6 +89,7 @@ class Trainer:
 
     def _epoch(self, epoch: int) -> Generator[Step, None, EpochEnd]:
         run, training = self._run, self.spec.training
+        clear(self._sums)
         seen, seconds = 0, 0.0
         resumed = reported = perf_counter()
         drawn = draw_epoch(
@@ -100,13 +101,13 @@ class Trainer:
         )
         for part in drawn.parts(training.batch_size):
             self._optimizer.param_groups[0]["lr"].fill_(run.learning_rate(epoch, seen))
-            self._step(*part)
+            self._take(self._learn, *part)
             seen += len(part[0])
             if perf_counter() - reported > REPORT_SECONDS:
                 seconds += perf_counter() - resumed
                 yield run.step(epoch, seen, seconds)
                 resumed = reported = perf_counter()
-        sums = taken(self._sums)  # waits for the device
+        sums = on_cpu(self._sums)  # waits for the device
         seconds += perf_counter() - resumed
         return run.end_epoch(epoch, seconds, sums)
 

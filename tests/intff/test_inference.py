@@ -34,8 +34,9 @@ def test_scoring_in_pieces_is_scoring_at_once(architecture: str, algorithm: obje
             assert not column.requires_grad
 
 
-def test_no_images_have_no_scores() -> None:
-    network = build_network(read_spec({"dataset": "digits", "architecture": "64,(11)"}))
+@pytest.mark.parametrize("architecture", ["64,(11)", "64,(20)"])
+def test_no_images_have_no_scores(architecture: str) -> None:
+    network = build_network(read_spec({"dataset": "digits", "architecture": architecture}))
     scores = score(network, torch.zeros((0, 1, 8, 8), dtype=torch.uint8))
     assert scores.goodness is not None
     assert scores.goodness.shape == (0, 10)

@@ -9,12 +9,13 @@ from torch import Tensor
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from intff import Model, TrainSpec, read_spec, train
+from intff import Model, TrainSpec, read_spec, train, trainer
 from intff.batches import Movable
 from intff.build import build_network, build_objective, draw_negatives
 from intff.errors import Diverged, SpecError
 from intff.objectives import LocalObjective
 from intff.progress import EpochEnd, Event, Finished, Started, Step
+from intff.recorded import plainly
 from intff.seeds import seeded
 from intff.stacked import Stack, train_together
 
@@ -204,8 +205,11 @@ def test_nor_does_a_step_of_one_run(architecture: str, algorithm: object, unit_o
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 @pytest.mark.parametrize(("architecture", "algorithm"), KINDS)
-def test_recorded_steps_are_the_steps_alone(architecture: str, algorithm: object, digits_spec: SpecOf) -> None:
+def test_recorded_steps_are_the_steps_alone(
+    architecture: str, algorithm: object, digits_spec: SpecOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
     specs = [digits_spec(architecture, algorithm, seed=seed, device="cuda", epochs=6) for seed in (0, 1)]
+    monkeypatch.setattr(trainer, "Recorded", lambda: plainly)
     for model, expected in zip(train_together(specs), specs, strict=True):
         alone = train(expected)
         assert model.result.validation_accuracy == pytest.approx(alone.result.validation_accuracy, abs=0.05)

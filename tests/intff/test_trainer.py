@@ -1,8 +1,10 @@
 """The training loop, on the bundled digits."""
 
+import gc
 import hashlib
 import os
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +116,28 @@ def test_the_test_sets_contents_change_nothing_that_is_learnt(digits_spec: SpecO
     list(trainer.run())
     untouched, _ = _run(digits_spec(epochs=3, early_stopping={"patience": 1}))
     assert fingerprint(trainer.network) == fingerprint(untouched.network)
+
+
+def test_what_a_run_needed_is_free_as_soon_as_nobody_has_it(digits_spec: SpecOf) -> None:
+    """Without a garbage collector, for a worker runs one job after another."""
+    _run(digits_spec())  # the first optimizer of a process leaves things of torch's own
+    gc.collect()
+    gc.disable()
+    try:
+        trainer, events = _run(digits_spec())
+        ended = weakref.ref(trainer)
+        del trainer, events
+        assert ended() is None
+    finally:
+        gc.enable()
+
+
+def test_a_run_that_was_left_in_the_middle_of_an_epoch_begins_it_anew(digits_spec: SpecOf) -> None:
+    spec = digits_spec("64,(64,64),(32)", epochs=1, batch_size=1, learning_rate=1e-9)
+    trainer = Trainer(spec)
+    assert any(isinstance(event, Step) for event in trainer.run())  # and no further than the first one
+    again, whole = (_metrics(list(each.run()))[0] for each in (trainer, Trainer(spec)))
+    assert again.loss == pytest.approx(whole.loss, rel=1e-4)
 
 
 def test_it_prints_nothing(digits_spec: SpecOf, capfd: pytest.CaptureFixture[str]) -> None:
