@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import silu, softplus
+from torch.nn.functional import log_softmax, silu, softplus
 
 LocalLoss = Callable[[Tensor, Tensor, float], Tensor]
 """Maps positive goodness, [...], that of each sample's negatives, [..., negatives], and theta to losses, [...]."""
@@ -49,7 +49,7 @@ def cross_entropy(positive: Tensor, negative: Tensor, theta: float) -> Tensor:
     """Minus the log of the positive's softmax among its negatives, softmax(alpha g), alpha 4, without theta."""
     del theta
     every = ENTROPY_ALPHA * torch.cat([positive.unsqueeze(-1), negative], dim=-1)
-    return torch.logsumexp(every, dim=-1) - ENTROPY_ALPHA * positive
+    return -log_softmax(every, dim=-1)[..., 0]
 
 
 LOSSES: dict[str, LocalLoss] = {

@@ -93,12 +93,11 @@ class _CudaGraphs:
     def record(self, work: Work) -> Work:
         """The kernels only; nothing runs yet."""
         graph = torch.cuda.CUDAGraph()
-        # An earlier run's graph that is collected during a recording would break it.
-        gc.collect()
         collects = gc.isenabled()
-        gc.disable()
+        gc.disable()  # an earlier run's graph that is collected during a recording would break it
         try:
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+            # Of this thread alone: another one may train beside it.
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
                 work()
         finally:
             if collects:

@@ -47,8 +47,11 @@ class Run:
 
     def learning_rate(self, epoch: int, seen: int = 0) -> float:
         """Of the step that follows on so many images of an epoch."""
-        training = self.spec.training
-        return training.learning_rate * build_schedule(self.spec)((epoch - 1 + seen / self.images) / training.epochs)
+        return self.spec.training.learning_rate * self.scheduled(epoch, seen)
+
+    def scheduled(self, epoch: int, seen: int) -> float:
+        """The share of the highest learning rate then."""
+        return build_schedule(self.spec)((epoch - 1 + seen / self.images) / self.spec.training.epochs)
 
     def started(self) -> Started:
         """What to report first."""
@@ -156,6 +159,17 @@ def on_cpu(sums: StepLosses | None) -> StepLosses:
     """A copy of an epoch's sums."""
     assert sums is not None, "an epoch has at least one step"
     return StepLosses(*(total.to("cpu", copy=True) for total in sums))
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Let convolutions on a GPU sum in the same order each time: a resumed run ends with the same weights."""
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
 
 
 @contextmanager

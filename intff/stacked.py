@@ -21,7 +21,7 @@ from intff.networks import Network
 from intff.objectives import Objective, StepLosses
 from intff.progress import Event, Finished
 from intff.recorded import Recorded, Take, plainly
-from intff.runs import REPORT_SECONDS, Run, added, clear, named_memory_errors, on_cpu
+from intff.runs import REPORT_SECONDS, Run, added, clear, named_memory_errors, on_cpu, repeatable
 from intff.spec import TrainSpec
 
 
@@ -81,16 +81,12 @@ class StackedTrainer:
             self.runs = [Run(spec, data[spec.training.seed], build_network(spec).to(self.device)) for spec in specs]
             self._stack = Stack([run.network for run in self.runs], build_objective(specs[0], self.runs[0].network))
         self._seeds = list(data)
-        self._by_rate: dict[float, list[int]] = {}
-        for number, spec in enumerate(specs):
-            self._by_rate.setdefault(spec.training.learning_rate, []).append(number)
-        # Tensors on the device, for a recorded step reads them anew each time.
-        groups = [
-            {"params": [self._stack.members[n] for n in numbers], "lr": torch.tensor(rate, device=self.device)}
-            for rate, numbers in self._by_rate.items()
-        ]
         on_gpu = self.device.type == "cuda"
-        self._optimizer = torch.optim.Adam(groups, fused=True, capturable=on_gpu)
+        # Adam has one rate for all, so it moves zeros, by the schedule alone; a run goes its own rate times as far.
+        self._moves = nn.Parameter(torch.zeros_like(self._stack.weights))
+        self._rates = torch.tensor([[spec.training.learning_rate] for spec in specs], device=self.device)
+        schedule = torch.zeros((), dtype=torch.float32 if on_gpu else torch.float64, device=self.device)
+        self._optimizer = torch.optim.Adam([self._moves], lr=schedule, fused=True, capturable=on_gpu)
         self._sums: StepLosses | None = None
         self._take: Take = Recorded() if on_gpu else plainly
 
@@ -119,8 +115,7 @@ class StackedTrainer:
         reported = resumed
         starts, labels, negatives = self._draw(epoch)
         for begin in range(0, images, batch_size):
-            for group, numbers in zip(self._optimizer.param_groups, self._by_rate.values(), strict=True):
-                group["lr"].fill_(self.runs[numbers[0]].learning_rate(epoch, begin))
+            self._optimizer.param_groups[0]["lr"].fill_(self.runs[0].scheduled(epoch, begin))
             part = slice(begin, begin + batch_size)
             drawn = (starts[..., part], labels[..., part], negatives[part] if self._shares else negatives[:, part])
             self._take(self._learn, *drawn)
@@ -160,13 +155,16 @@ class StackedTrainer:
         starts, labels, negatives = (column[0] if self._shares else torch.stack(column) for column in columns)
         return starts, labels, negatives
 
+    @repeatable()
     def _learn(self, starts: Tensor, labels: Tensor, negatives: Tensor) -> None:
         """A step of every run, and its losses added to the epoch's."""
         losses = self._stack.losses(self._images.batch(starts, labels, negatives), shared=self._shares)
-        (gradients,) = torch.autograd.grad(losses.total.sum(), self._stack.weights)
-        for member, gradient in zip(self._stack.members, gradients, strict=True):
-            member.grad = gradient
+        weights = self._stack.weights
+        (self._moves.grad,) = torch.autograd.grad(losses.total.sum(), weights)
         self._optimizer.step()
+        with torch.no_grad():
+            weights.addcmul_(self._moves, self._rates)
+            self._moves.zero_()
         self._sums = added(self._sums, losses, weight=labels.shape[-1])
 
 
@@ -187,11 +185,10 @@ class Stack:
         with torch.no_grad():
             self.weights = torch.stack([parameters_to_vector(network.parameters()) for network in networks])
         self.weights.requires_grad_()
-        self.members = [nn.Parameter(row) for row in self.weights.detach()]
-        """Each network's weights for the optimizer, [parameters]; the same memory"""
+        """[networks, parameters]"""
         every = [dict(network.named_buffers(prefix="network")) for network in networks]
         self._buffers = {name: torch.stack([buffers[name] for buffers in every]) for name in every[0]}
-        self._place(self.members, self._buffers)
+        self._place(self.weights.detach(), self._buffers)
 
     def losses(self, batch: Batch, *, shared: bool) -> StepLosses:
         """Every network's losses, each [networks, ...].
@@ -210,7 +207,7 @@ class Stack:
     def part(self) -> None:
         """Give each network memory of its own."""
         buffers = {name: [row.clone() for row in stacked] for name, stacked in self._buffers.items()}
-        self._place([member.detach().clone() for member in self.members], buffers)
+        self._place([row.clone() for row in self.weights.detach()], buffers)
 
     def _of_one(self, row: Tensor, buffers: dict[str, Tensor], batch: Batch) -> StepLosses:
         parts = zip(self._shapes.items(), torch.split(row, self._sizes), strict=True)
@@ -218,7 +215,7 @@ class Stack:
         losses: StepLosses = functional_call(self._first, weights | buffers, tuple(batch))
         return losses
 
-    def _place(self, rows: Sequence[Tensor], buffers: Mapping[str, Sequence[Tensor] | Tensor]) -> None:
+    def _place(self, rows: Sequence[Tensor] | Tensor, buffers: Mapping[str, Sequence[Tensor] | Tensor]) -> None:
         for number, network in enumerate(self._networks):
             vector_to_parameters(rows[number], network.parameters())
             for name, buffer in network.named_buffers(prefix="network"):

@@ -16,7 +16,7 @@ from intff.export import Manifest, export_model
 from intff.objectives import LocalObjective, StepLosses
 from intff.progress import EpochEnd, Event, Result, Step
 from intff.recorded import Recorded, Take, plainly
-from intff.runs import REPORT_SECONDS, Run, added, clear, named_memory_errors, on_cpu
+from intff.runs import REPORT_SECONDS, Run, added, clear, named_memory_errors, on_cpu, repeatable
 from intff.spec import TrainSpec
 
 
@@ -111,6 +111,7 @@ class Trainer:
         seconds += perf_counter() - resumed
         return run.end_epoch(epoch, seconds, sums)
 
+    @repeatable()
     def _learn(self, starts: Tensor, labels: Tensor, negatives: Tensor) -> None:
         """A step, and its losses added to the epoch's."""
         batch, training, objective = self._images.batch(starts, labels, negatives), self.spec.training, self._objective
