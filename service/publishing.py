@@ -20,28 +20,28 @@ from store.tables import Job
 
 log = structlog.get_logger("intff.service")
 
-_THREADS = 4  # one job takes a millisecond
 _LEAVE_SECONDS = 3.0  # longer than a broker that hangs keeps a thread, shorter than the pause between two sweeps
 
 
 class Publisher:
     """Publishes for one API process: for its routes, and for its reconciler.
 
-    A broker that hangs takes two seconds for each job. Routes therefore publish in a few threads of their
-    own, so that no other request waits for one. After a failure they leave their jobs to the next sweep
-    for a while; the reconciler always tries, and once the broker takes a job again, so do they.
+    A broker that hangs takes two seconds for a job. Routes therefore publish in a thread of their own, so
+    that no other request waits for one. After a failure they leave their jobs to the next sweep for a
+    while; the reconciler always tries, and once the broker takes a job again, so do they.
     """
 
     def __init__(self, broker: Celery, sessions: Sessions) -> None:
         self._broker = broker
         self._sessions = sessions
-        self._threads = anyio.CapacityLimiter(_THREADS)
+        # A single one, so that no job overtakes an earlier one: the first takes longest, since it opens the connection.
+        self._thread = anyio.CapacityLimiter(1)
         self._leave_until = -inf
 
     async def publish_job(self, job: Job) -> None:
-        """Publish a job that waits for a worker; any other is left alone."""
+        """Publish a job that waits for a worker, after those that were given before; any other is left alone."""
         if job.status == JobStatus.QUEUED:
-            await to_thread.run_sync(self._publish_or_leave, job, limiter=self._threads)
+            await to_thread.run_sync(self._publish_or_leave, job, limiter=self._thread)
 
     def publish_all(self, jobs: Sequence[Publishable]) -> bool:
         """Publish jobs in this order, until the broker fails; the rest is left to the next sweep.
@@ -61,7 +61,7 @@ class Publisher:
         return True
 
     def _publish_or_leave(self, job: Job) -> None:
-        # Asked in the thread: while this job waited for it, another one may have found the broker away.
+        # Asked in the thread: while this job waited for it, the one before may have found the broker away.
         if monotonic() < self._leave_until:
             self._leave([job])
         else:

@@ -23,6 +23,7 @@ from tests.service.test_events import wait_until
 from tests.service.test_jobs import SHORT
 from tests.service.test_rate_limit import Clock
 from tests.service.test_reconciler import messages
+from tests.store.test_queue import received
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -108,3 +109,19 @@ def test_a_broker_that_is_well_is_given_each_job_at_once_and_only_those_that_wai
     assert messages(broker) == 3
     with db.begin() as session:  # none is published again
         assert queries.sweep(session, max_attempts=3).to_publish == []
+
+
+def test_jobs_come_to_the_broker_in_the_order_in_which_they_were_submitted(
+    db: Sessions, broker: Any, make_job: Callable[[], Any]
+) -> None:
+    """The first ones too, while the first of all still opens the connection."""
+    publisher = Publisher(broker, db)
+    jobs = [make_job() for _ in range(40)]
+
+    async def publish() -> None:
+        async with anyio.create_task_group() as tasks:
+            for job in jobs:
+                tasks.start_soon(publisher.publish_job, job)
+
+    anyio.run(publish)
+    assert [job_id for _, job_id in received(broker, "cpu")] == [job.id for job in jobs]
