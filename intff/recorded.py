@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+_RECORDING = Lock()  # torch waits for the whole device before it records, which must not record just then
 _PLAIN_CALLS = 3  # of each shape first, as torch asks for: they make what a step makes only once
 
 Step = Callable[..., None]
@@ -93,13 +95,14 @@ class _CudaGraphs:
     def record(self, work: Work) -> Work:
         """The kernels only; nothing runs yet."""
         graph = torch.cuda.CUDAGraph()
-        collects = gc.isenabled()
-        gc.disable()  # an earlier run's graph that is collected during a recording would break it
-        try:
-            # Of this thread alone: another one may train beside it.
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
-                work()
-        finally:
-            if collects:
-                gc.enable()
+        with _RECORDING:
+            collects = gc.isenabled()
+            gc.disable()  # an earlier run's graph that is collected during a recording would break it
+            try:
+                # Of this thread alone: another one may train beside it.
+                with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+                    work()
+            finally:
+                if collects:
+                    gc.enable()
         return graph.replay

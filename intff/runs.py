@@ -161,15 +161,13 @@ def on_cpu(sums: StepLosses | None) -> StepLosses:
     return StepLosses(*(total.to("cpu", copy=True) for total in sums))
 
 
-@contextmanager
-def repeatable() -> Iterator[None]:
-    """Let convolutions on a GPU sum in the same order each time: a resumed run ends with the same weights."""
-    before = torch.backends.cudnn.deterministic
-    torch.backends.cudnn.deterministic = True
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.deterministic = before
+def make_repeatable(device: torch.device) -> None:
+    """Have convolutions on a GPU sum in the same order each time, as a resumed run needs to end with the same weights.
+
+    It holds for the process from then on: torch has no such setting for a thread.
+    """
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from intff.networks import Network
 from intff.objectives import Objective, StepLosses
 from intff.progress import Event, Finished
 from intff.recorded import Recorded, Take, plainly
-from intff.runs import REPORT_SECONDS, Run, added, clear, named_memory_errors, on_cpu, repeatable
+from intff.runs import REPORT_SECONDS, Run, added, clear, make_repeatable, named_memory_errors, on_cpu
 from intff.spec import TrainSpec
 
 
@@ -73,6 +73,7 @@ class StackedTrainer:
         _require_alike(specs)
         first = specs[0].training
         self.device = choose_device(first.device)
+        make_repeatable(self.device)
         leaders = {spec.training.seed: spec for spec in specs}
         with named_memory_errors():
             data = {seed: training_data.load(spec, self.device, data_dir=data_dir) for seed, spec in leaders.items()}
@@ -155,7 +156,6 @@ class StackedTrainer:
         starts, labels, negatives = (column[0] if self._shares else torch.stack(column) for column in columns)
         return starts, labels, negatives
 
-    @repeatable()
     def _learn(self, starts: Tensor, labels: Tensor, negatives: Tensor) -> None:
         """A step of every run, and its losses added to the epoch's."""
         losses = self._stack.losses(self._images.batch(starts, labels, negatives), shared=self._shares)

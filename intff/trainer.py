@@ -16,7 +16,7 @@ from intff.export import Manifest, export_model
 from intff.objectives import LocalObjective, StepLosses
 from intff.progress import EpochEnd, Event, Result, Step
 from intff.recorded import Recorded, Take, plainly
-from intff.runs import REPORT_SECONDS, Run, added, clear, named_memory_errors, on_cpu, repeatable
+from intff.runs import REPORT_SECONDS, Run, added, clear, make_repeatable, named_memory_errors, on_cpu
 from intff.spec import TrainSpec
 
 
@@ -46,6 +46,7 @@ class Trainer:
     ) -> None:
         self.spec = spec
         self.device = choose_device(spec.training.device)
+        make_repeatable(self.device)
         with named_memory_errors():
             data = training_data.load(spec, self.device, data_dir=data_dir, show_download=show_download)
             self._images = Movable(data.train_images, spec.training.jitter)
@@ -111,7 +112,6 @@ class Trainer:
         seconds += perf_counter() - resumed
         return run.end_epoch(epoch, seconds, sums)
 
-    @repeatable()
     def _learn(self, starts: Tensor, labels: Tensor, negatives: Tensor) -> None:
         """A step, and its losses added to the epoch's."""
         batch, training, objective = self._images.batch(starts, labels, negatives), self.spec.training, self._objective

@@ -27,6 +27,8 @@ def embedded(tmp_path: Path) -> Iterator[str]:
     command = [str(BIN / "intff"), "serve", "--home", str(home), "--port", str(port)]
     with running(command, tmp_path / "serve.log", INTFF_WORKER_THREADS="1"):
         yield _ready(port, tmp_path / "serve.log")
+    for log in sorted((home / "logs").glob("*.log")):
+        sys.stdout.write(f"--- {log.name}\n{log.read_text()[-3000:]}\n")  # seen when the test fails
 
 
 @pytest.fixture
