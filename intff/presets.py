@@ -40,8 +40,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "author": (
-        "the author's own experiments: full batches, unit after unit, 50 steps each; hours on a CPU, and at their "
-        "learning rate of 0.03 it learns nothing here (at 0.01 it does)",
+        "the author's experiments, hours on a CPU; at their learning rate of 0.03 nothing is learned, at 0.01 it is",
         {
             "architecture": {"units": "784,(200,200,200),(50,50)", "activation": "relu"},
             "algorithm": {
