@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 from intff.batches import as_floats
-from intff.layers import Convolution
+from intff.layers import Convolution, Dense
 from intff.networks import Network, Scores
 from intff.spec.limits import SCORED_AT_ONCE
 
-_ROWS_IN_CACHE = 3000
-"""Rows of activations at once on a CPU, whose caches then hold them: more take longer, and so do fewer, for each piece
-has its price. Benchmarked in docs/performance.md."""
+_NUMBERS_IN_CACHE = 400_000
+"""One layer's activations at once on a CPU, whose caches then hold them: more take longer, and so do fewer, for each
+piece has its price. Benchmarked in docs/performance.md."""
 _ROWS_OF_MAPS = 200
-"""The same of convolutions."""
+"""Rows of activations at once where there are convolutions."""
 _KEPT_BYTES = 2**24
-"""More than one layer's activations of most such pieces."""
+"""More than one layer's activations of such a piece."""
 
 
 @torch.inference_mode()
@@ -32,22 +32,20 @@ def score(network: Network, images: Tensor) -> Scores:
     """
     was_training = network.training
     network.eval()
-    at_once = SCORED_AT_ONCE
+    rows: int | None = None
     if not images.is_cuda:
         _keep_freed_memory()
-        has_maps = any(isinstance(module, Convolution) for module in network.modules())
-        rows = _ROWS_OF_MAPS if has_maps else _ROWS_IN_CACHE
-        at_once = max(1, min(at_once, rows // network.rows_of_an_image))
+        rows = _rows_in_cache(network)
     filled: Scores | None = None
-    for start in range(0, max(1, len(images)), at_once):
-        piece = images[start : start + at_once]
-        found = network(as_floats(piece) if piece.dtype == torch.uint8 else piece)
+    for start in range(0, max(1, len(images)), SCORED_AT_ONCE):
+        piece = images[start : start + SCORED_AT_ONCE]
+        found = network(as_floats(piece) if piece.dtype == torch.uint8 else piece, rows)
         if filled is None:
             filled = Scores(*(None if it is None else it.new_empty((len(images), *it.shape[1:])) for it in found))
         # Copied, so that nothing of a piece stays between the memory that the next one needs.
         for column, scores in zip(filled, found, strict=True):
             if column is not None:
-                column[start : start + at_once] = scores
+                column[start : start + SCORED_AT_ONCE] = scores
     network.train(was_training)
     assert filled is not None
     return filled
@@ -57,6 +55,13 @@ def accuracy(network: Network, images: Tensor, labels: Tensor) -> float:
     """The share of images whose highest-ranked label is the true one, 0 to 1."""
     right = score(network, images).ranking.argmax(dim=1) == labels
     return float(right.double().mean())
+
+
+def _rows_in_cache(network: Network) -> int:
+    if any(isinstance(module, Convolution) for module in network.modules()):
+        return _ROWS_OF_MAPS
+    widest = max((len(module.weight) for module in network.modules() if isinstance(module, Dense)), default=1)
+    return max(1, _NUMBERS_IN_CACHE // widest)
 
 
 def _keep_freed_memory() -> None:

@@ -10,7 +10,10 @@ from torch import Tensor
 
 from intff.goodness import Goodness, by_group
 from intff.layers import Dense
-from intff.units import HiddenUnit
+from intff.units import HiddenUnit, Overlaid
+
+Prepared = Tensor | Overlaid
+"""Images that can be cut into pieces by slices"""
 
 
 class LabelEncoding(Protocol):
@@ -19,17 +22,17 @@ class LabelEncoding(Protocol):
     def rows(self, variants: int) -> int:
         """How many rows of activations an image has under so many labels."""
 
-    def first(self, unit: HiddenUnit, images: Tensor, labels: Tensor | None) -> Tensor:
-        """The first unit's activations.
+    def prepared(self, unit: HiddenUnit, images: Tensor, labels: Tensor | None) -> Prepared:
+        """Images as `first` takes them: with done to them what is better done to many at once.
 
         Args:
             unit: the first.
             images: floats of 0 to 1, [batch, channels, height, width].
             labels: class numbers, [batch or 1, variants]; None for a neutral label.
-
-        Returns:
-            [rows, ...]; rows are images times variants.
         """
+
+    def first(self, unit: HiddenUnit, prepared: Prepared, labels: Tensor | None) -> Tensor:
+        """The first unit's activations, [rows, ...], for the same labels; rows are images times variants."""
 
     def later(self, unit: HiddenUnit, hidden: Tensor, labels: Tensor | None) -> Tensor:
         """A later unit's activations, [rows, ...], for the same labels."""
@@ -83,11 +86,17 @@ class Overlay:
         """See `LabelEncoding`."""
         return variants
 
-    def first(self, unit: HiddenUnit, images: Tensor, labels: Tensor | None) -> Tensor:
+    def prepared(self, unit: HiddenUnit, images: Tensor, labels: Tensor | None) -> Prepared:
         """See `LabelEncoding`."""
         if isinstance(unit.layers[0], Dense):
-            return unit.forward_overlaid(self.rest(images), self.pixels(labels, images.device).to(images))
-        return unit.forward(self.apply(images, labels))
+            return unit.overlaid(self.rest(images), self.pixels(labels, images.device).to(images))
+        return images
+
+    def first(self, unit: HiddenUnit, prepared: Prepared, labels: Tensor | None) -> Tensor:
+        """See `LabelEncoding`."""
+        if isinstance(prepared, Overlaid):
+            return unit.forward_overlaid(prepared)
+        return unit.forward(self.apply(prepared, labels))
 
     def later(self, unit: HiddenUnit, hidden: Tensor, labels: Tensor | None) -> Tensor:
         """See `LabelEncoding`."""
@@ -106,9 +115,15 @@ class Embedding:
         """See `LabelEncoding`."""
         return variants
 
-    def first(self, unit: HiddenUnit, images: Tensor, labels: Tensor | None) -> Tensor:
+    def prepared(self, unit: HiddenUnit, images: Tensor, labels: Tensor | None) -> Prepared:
         """See `LabelEncoding`."""
-        return unit.forward_embedded(images, labels)
+        del unit, labels
+        return images
+
+    def first(self, unit: HiddenUnit, prepared: Prepared, labels: Tensor | None) -> Tensor:
+        """See `LabelEncoding`."""
+        assert isinstance(prepared, Tensor)
+        return unit.forward_embedded(prepared, labels)
 
     def later(self, unit: HiddenUnit, hidden: Tensor, labels: Tensor | None) -> Tensor:
         """See `LabelEncoding`."""
@@ -133,10 +148,16 @@ class Groups:
         del variants
         return 1
 
-    def first(self, unit: HiddenUnit, images: Tensor, labels: Tensor | None) -> Tensor:
+    def prepared(self, unit: HiddenUnit, images: Tensor, labels: Tensor | None) -> Prepared:
+        """See `LabelEncoding`."""
+        del unit, labels
+        return images
+
+    def first(self, unit: HiddenUnit, prepared: Prepared, labels: Tensor | None) -> Tensor:
         """See `LabelEncoding`."""
         del labels
-        return unit.forward(images)
+        assert isinstance(prepared, Tensor)
+        return unit.forward(prepared)
 
     def later(self, unit: HiddenUnit, hidden: Tensor, labels: Tensor | None) -> Tensor:
         """See `LabelEncoding`."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from intff.goodness import Goodness
-from intff.labels import LabelEncoding
+from intff.labels import LabelEncoding, Prepared
 from intff.layers import Layer
 from intff.normalization import Normalization, normalized
 from intff.units import HiddenUnit
@@ -70,11 +70,6 @@ class GoodnessNetwork(nn.Module):
         self.normalization = normalization
         self.register_buffer("unit_weights", unit_weights)
 
-    @property
-    def rows_of_an_image(self) -> int:
-        """How many rows of activations an image has when every label is scored."""
-        return self.encoding.rows(self.classes)
-
     def unit(self, number: int, inputs: Tensor, labels: Tensor | None) -> Tensor:
         """One unit's activations.
 
@@ -86,8 +81,10 @@ class GoodnessNetwork(nn.Module):
         Returns:
             [rows, ...]; rows are images times variants, or just images where no label enters.
         """
-        enter = self.encoding.first if number == 0 else self.encoding.later
-        return enter(self.units[number], inputs, labels)
+        unit, encoding = self.units[number], self.encoding
+        if number == 0:
+            return encoding.first(unit, encoding.prepared(unit, inputs, labels), labels)
+        return encoding.later(unit, inputs, labels)
 
     def activations(self, images: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
         """Each unit's activations; each unit's graph ends at its own input.
@@ -99,10 +96,7 @@ class GoodnessNetwork(nn.Module):
         Yields:
             One tensor per unit, [rows, ...], while a processor's caches still hold it.
         """
-        hidden = images
-        for number in range(len(self.units)):
-            hidden = self.unit(number, hidden.detach(), labels)
-            yield hidden
+        return self._activations(self.encoding.prepared(self.units[0], images, labels), labels)
 
     def label_goodness(self, images: Tensor, labels: Tensor) -> Tensor:
         """Goodness of some labels of each image at every unit.
@@ -114,12 +108,36 @@ class GoodnessNetwork(nn.Module):
         Returns:
             [batch, units, variants]
         """
-        every = self.activations(images, labels)
+        return self._goodness(self.encoding.prepared(self.units[0], images, labels), labels)
+
+    def unit_goodness(self, images: Tensor, rows: int | None = None) -> Tensor:
+        """Goodness of every label at every unit.
+
+        Args:
+            images: [batch, channels, height, width].
+            rows: of activations at once, of those that come from all images and labels; None for all.
+
+        Returns:
+            [batch, units, labels]
+        """
+        labels = torch.arange(self.classes, device=images.device).unsqueeze(0)
+        prepared = self.encoding.prepared(self.units[0], images, labels)
+        if rows is None:
+            return self._goodness(prepared, labels)
+        at_once = max(1, rows // self.encoding.rows(self.classes))
+        starts = range(0, max(1, len(images)), at_once)
+        return torch.cat([self._goodness(prepared[start : start + at_once], labels) for start in starts])
+
+    def _goodness(self, prepared: Prepared, labels: Tensor) -> Tensor:
+        every = self._activations(prepared, labels)
         return torch.stack([self.encoding.goodness(self.goodness, hidden, labels) for hidden in every], dim=1)
 
-    def unit_goodness(self, images: Tensor) -> Tensor:
-        """Goodness of every label at every unit, [batch, units, labels]."""
-        return self.label_goodness(images, torch.arange(self.classes, device=images.device).unsqueeze(0))
+    def _activations(self, prepared: Prepared, labels: Tensor | None) -> Iterator[Tensor]:
+        hidden = self.encoding.first(self.units[0], prepared, labels)
+        yield hidden
+        for number in range(1, len(self.units)):
+            hidden = self.unit(number, hidden.detach(), labels)
+            yield hidden
 
     def weighted(self, unit_goodness: Tensor) -> Tensor:
         """The units' goodness summed as they count, [batch, units, labels] to [batch, labels]."""
@@ -133,10 +151,10 @@ class GoodnessNetwork(nn.Module):
         logits: Tensor = self.head(torch.cat([normalized(h, self.normalization) for h in pooled], dim=1))
         return logits
 
-    def forward(self, images: Tensor) -> Scores:
-        """Score images, [batch, channels, height, width] of 0 to 1."""
-        unit_goodness = self.unit_goodness(images)
-        logits = None if self.head is None else self.logits(images)
+    def forward(self, images: Tensor, rows: int | None = None) -> Scores:
+        """Score images, [batch, channels, height, width] of 0 to 1; see `unit_goodness`."""
+        unit_goodness = self.unit_goodness(images, rows)
+        logits = None if self.head is None else torch.cat([self.logits(piece) for piece in _pieces(images, rows)])
         return Scores(unit_goodness, self.weighted(unit_goodness), logits)
 
 
@@ -155,11 +173,6 @@ class BackpropNetwork(nn.Module):
         self.head = head
         self.normalization = normalization
 
-    @property
-    def rows_of_an_image(self) -> int:
-        """One, whatever the label."""
-        return 1
-
     def logits(self, images: Tensor) -> Tensor:
         """Logits of images, [batch, channels, height, width] to [batch, labels]."""
         hidden = images if self.normalization is None else normalized(images, self.normalization)
@@ -168,9 +181,13 @@ class BackpropNetwork(nn.Module):
         logits: Tensor = self.head(hidden.flatten(1))
         return logits
 
-    def forward(self, images: Tensor) -> Scores:
-        """Score images, [batch, channels, height, width] of 0 to 1."""
-        return Scores(None, None, self.logits(images))
+    def forward(self, images: Tensor, rows: int | None = None) -> Scores:
+        """Score images, [batch, channels, height, width] of 0 to 1; see `GoodnessNetwork.unit_goodness`."""
+        return Scores(None, None, torch.cat([self.logits(piece) for piece in _pieces(images, rows)]))
 
 
 Network = GoodnessNetwork | BackpropNetwork
+
+
+def _pieces(images: Tensor, rows: int | None) -> Sequence[Tensor]:
+    return [images] if rows is None else torch.split(images, rows)

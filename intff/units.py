@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -12,6 +13,22 @@ from torch.nn.functional import linear
 
 from intff.layers import Convolution, Dense, Layer
 from intff.normalization import Normalization, needs_total, normalized
+
+
+@dataclass(frozen=True)
+class Overlaid:
+    """Images under several label overlays within a first layer, where an image's part and a label's are to be added."""
+
+    image_part: Tensor
+    """Normalised, with the bias, [batch, neurons]"""
+    label_part: Tensor
+    """Yet to be normalised, [batch or 1, variants, neurons]"""
+    factor: Tensor
+    """What the normalisation multiplies by, [batch, 1]"""
+
+    def __getitem__(self, images: slice) -> Overlaid:
+        label_part = self.label_part if len(self.label_part) == 1 else self.label_part[images]
+        return Overlaid(self.image_part[images], label_part, self.factor[images])
 
 
 class HiddenUnit(nn.Module):
@@ -54,20 +71,16 @@ class HiddenUnit(nn.Module):
         before = before + vectors.view(*vectors.shape, *(1 for _ in before.shape[3:]))
         return self._layers(first.activation(before.flatten(0, 1)), start=1)
 
-    def forward_overlaid(self, rest: Tensor, pixels: Tensor) -> Tensor:
-        """The same for images under several label overlays, with the image's part computed once.
+    def overlaid(self, rest: Tensor, pixels: Tensor) -> Overlaid:
+        """What the first layer, which must be dense, makes of images and of labels' pixels, each on their own.
 
-        An overlay replaces the first pixels of an image, so the first layer is W x = W_rest rest + W_label pixels,
-        and the sums over x are those of both parts. Equal to `forward` on the overlaid images but for rounding.
-        The first layer must be dense.
+        An overlay replaces the first pixels of an image, so the layer is W x = W_rest rest + W_label pixels, and the
+        sums over x are those of both parts.
 
         Args:
             rest: flat images without their first pixels, [batch, inputs - classes].
             pixels: what each variant has there, [batch or 1, variants, classes]; in all variants they have the same
                 sum and sum of squares, so an image is normalised alike under every label.
-
-        Returns:
-            Activations, [batch * variants, ...].
         """
         first = self.layers[0]
         assert isinstance(first, Dense)
@@ -78,12 +91,17 @@ class HiddenUnit(nn.Module):
             total = rest.sum(dim=1, keepdim=True) + of_one.sum(dim=-1, keepdim=True)
         mean, factor = self.normalization(total, squares, inputs)  # [batch, 1]
         of_label, of_rest = torch.split(first.weight, [classes, inputs - classes], dim=1)
-        image_part = linear(rest, of_rest)  # [batch, neurons]
+        image_part = linear(rest, of_rest)
         if mean is not None:
             image_part = image_part - mean * first.weight.sum(dim=1)
-        image_part = torch.addcmul(first.bias, image_part, factor).unsqueeze(1)
-        label_part = pixels @ of_label.T  # [batch or 1, variants, neurons]
-        before = torch.addcmul(image_part, label_part, factor.unsqueeze(1))  # [batch, variants, neurons]
+        return Overlaid(torch.addcmul(first.bias, image_part, factor), pixels @ of_label.T, factor)
+
+    def forward_overlaid(self, overlaid: Overlaid) -> Tensor:
+        """Activations, [batch * variants, ...]: those of `forward` on the overlaid images but for rounding."""
+        image_part, factor = overlaid.image_part.unsqueeze(1), overlaid.factor.unsqueeze(1)
+        before = torch.addcmul(image_part, overlaid.label_part, factor)  # [batch, variants, neurons]
+        first = self.layers[0]
+        assert isinstance(first, Dense)
         return self._layers(first.activation(before.flatten(0, 1)), start=1)
 
     def _layers(self, hidden: Tensor, start: int) -> Tensor:

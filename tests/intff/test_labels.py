@@ -66,7 +66,7 @@ def test_an_overlay_enters_the_first_unit_as_pixels_and_later_ones_not_at_all(
     unit: HiddenUnit, labels: Tensor | None
 ) -> None:
     overlay = Overlay(3, 5.0)
-    first = overlay.first(unit, PICTURES, labels)
+    first = overlay.first(unit, overlay.prepared(unit, PICTURES, labels), labels)
     assert torch.allclose(first, unit(overlay.apply(PICTURES, labels)), rtol=1e-5, atol=1e-6)
     assert len(first) == 2 * (1 if labels is None else labels.shape[1])
     hidden = torch.rand((4, 1, 3, 3), generator=seeded(1, "images"))

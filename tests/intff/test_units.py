@@ -103,7 +103,7 @@ def test_sharing_the_images_part_changes_nothing_but_rounding(
     images = torch.rand((shape[0], PIXELS), generator=generator).to(dtype) * (0 if black else 1)
     labels = torch.randint(CLASSES, shape, generator=generator)
     plain = unit(overlay.apply(images, labels))
-    shared = unit.forward_overlaid(overlay.rest(images), overlay.pixels(labels).to(dtype))
+    shared = unit.forward_overlaid(unit.overlaid(overlay.rest(images), overlay.pixels(labels).to(dtype)))
     tolerance = 1e-5 if dtype == torch.float32 else 1e-11
     assert shared.shape == (shape[0] * shape[1], widths[-1])
     assert torch.allclose(shared, plain, rtol=tolerance, atol=tolerance)
@@ -121,7 +121,7 @@ def test_so_it_is_for_the_neutral_label(normalization: str, value: float, seed: 
     plain = images.clone()
     plain[:, :CLASSES] = neutral[0, 0]
     assert plain[0, 0].item() == pytest.approx(value / 4, rel=1e-6)
-    shared = unit.forward_overlaid(overlay.rest(images), neutral)
+    shared = unit.forward_overlaid(unit.overlaid(overlay.rest(images), neutral))
     assert torch.allclose(shared, unit(plain), rtol=1e-11, atol=1e-11)
     for ours, theirs in zip(_gradients(unit, shared), _gradients(unit, unit(plain)), strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-10, atol=1e-10)
@@ -131,8 +131,8 @@ def test_one_row_of_pixels_serves_every_image() -> None:
     unit, overlay = _unit([6], "rms", seed=3), Overlay(CLASSES, 5.0)
     rest = overlay.rest(torch.rand((5, PIXELS), generator=seeded(0, "images")))
     labels = torch.arange(CLASSES)
-    once = unit.forward_overlaid(rest, overlay.pixels(labels).unsqueeze(0))
-    each = unit.forward_overlaid(rest, overlay.pixels(labels.repeat(5, 1)))
+    once = unit.forward_overlaid(unit.overlaid(rest, overlay.pixels(labels).unsqueeze(0)))
+    each = unit.forward_overlaid(unit.overlaid(rest, overlay.pixels(labels.repeat(5, 1))))
     assert torch.allclose(once, each, rtol=1e-6, atol=1e-6)
 
 
