@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.linalg import vecdot
+from torch.linalg import vector_norm
 from torch.nn.functional import layer_norm
 
 FLOOR = 1e-6
@@ -49,5 +49,10 @@ def normalized(inputs: Tensor, normalization: Normalization) -> Tensor:
     flat = inputs.flatten(1)
     if normalization is layer:  # torch's own centres before it squares, which loses no digits
         return layer_norm(flat, flat.shape[1:], eps=FLOOR).view_as(inputs)
-    _, factor = normalization(None, vecdot(flat, flat).unsqueeze(-1), flat.shape[1])
-    return (flat * factor).view_as(inputs)
+    return (flat * scale(flat, normalization)).view_as(inputs)
+
+
+def scale(rows: Tensor, normalization: Normalization) -> Tensor:
+    """What a normalisation that needs no sum multiplies each row by, [rows, values] to [rows, 1]."""
+    # The norm is one pass over the rows, a sum of squares two.
+    return normalization(None, vector_norm(rows, dim=1, keepdim=True).square(), rows.shape[1])[1]

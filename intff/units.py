@@ -12,7 +12,7 @@ from torch.linalg import vecdot
 from torch.nn.functional import linear
 
 from intff.layers import Convolution, Dense, Layer
-from intff.normalization import Normalization, needs_total, normalized
+from intff.normalization import Normalization, needs_total, normalized, scale
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,12 @@ class HiddenUnit(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Activations of the unit's last layer, [rows, ...] to [rows, ...]."""
+        first = self.layers[0]
+        if isinstance(first, Dense) and not needs_total(self.normalization):
+            # W (factor x) + b = factor (W x) + b, in one pass over what are mostly fewer numbers.
+            flat = inputs.flatten(1)
+            before = torch.addcmul(first.bias, linear(flat, first.weight), scale(flat, self.normalization))
+            return self._layers(first.activation(before), start=1)
         return self._layers(normalized(inputs, self.normalization), start=0)
 
     def forward_embedded(self, inputs: Tensor, labels: Tensor | None) -> Tensor:
