@@ -114,7 +114,7 @@ def _print_plans(engine: Engine, jobs: int) -> None:
     """What PostgreSQL does for each query, as it is really sent."""
     sent: list[tuple[str, Any]] = []
 
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:  # noqa: ANN401
+    def note(_connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
         sent.append((statement, parameters))
 
     for name, read in _reads(jobs).items():

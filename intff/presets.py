@@ -158,7 +158,7 @@ def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _part(key: str, value: Any) -> dict[str, Any] | None:  # noqa: ANN401 -- not validated yet
+def _part(key: str, value: object) -> dict[str, Any] | None:
     """A part in its long form; None for what is no part: a number or a list."""
     if isinstance(value, str) and value.isidentifier():
         return {"kind": value}

@@ -234,7 +234,7 @@ class Client:
                 return
             given["after"] = page["data"][-1]["id"]
 
-    def _json(self, method: str, path: str, **request: Any) -> dict[str, Any]:  # noqa: ANN401 -- httpx's own options
+    def _json(self, method: str, path: str, **request: object) -> dict[str, Any]:
         return cast("dict[str, Any]", self._answer(method, path, **request).json())
 
     def _answer(self, method: str, path: str, **request: Any) -> httpx.Response:  # noqa: ANN401 -- httpx's own options

@@ -155,7 +155,7 @@ def _parsed(data: bytes) -> Any:  # noqa: ANN401 -- whatever was sent
 
 
 def _from_parsed(
-    body: Any,  # noqa: ANN401 -- whatever was sent
+    body: object,
     shape: Shape,
     limits: ImageLimits,
     *,

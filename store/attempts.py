@@ -228,7 +228,7 @@ def _fence(claim: Claim) -> tuple[ColumnElement[bool], ...]:
     return Job.id == claim.job_id, Job.attempt == claim.attempt, Job.status == JobStatus.RUNNING
 
 
-def _finish(session: Session, claim: Claim, wanted: JobStatus, **values: Any) -> Job | None:  # noqa: ANN401
+def _finish(session: Session, claim: Claim, wanted: JobStatus, **values: object) -> Job | None:
     """End the job as wanted, or as cancelled if that was asked for; `values` are kept only in the first case."""
     job = change_job(
         session,
@@ -243,6 +243,6 @@ def _finish(session: Session, claim: Claim, wanted: JobStatus, **values: Any) ->
     return job
 
 
-def _typed(column: str, value: Any) -> ColumnElement[Any]:  # noqa: ANN401 -- each column has its own type
+def _typed(column: str, value: object) -> ColumnElement[Any]:
     """A value as its column stores it, which a CASE would otherwise have to guess."""
     return literal(value, Job.__table__.c[column].type)

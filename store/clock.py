@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import DateTime, select
 from sqlalchemy.engine import Dialect
@@ -51,13 +50,13 @@ class clock(FunctionElement[datetime]):  # noqa: N801 -- reads as the SQL functi
 
 
 @compiles(clock, "postgresql")
-def _postgresql(element: clock, compiler: SQLCompiler, **kw: Any) -> str:  # noqa: ANN401 -- SQLAlchemy's own arguments
+def _postgresql(element: clock, compiler: SQLCompiler, **kw: object) -> str:
     seconds = [compiler.process(argument, **kw) for argument in element.clauses]
     return f"(clock_timestamp() + make_interval(secs => {seconds[0]}))" if seconds else "clock_timestamp()"
 
 
 @compiles(clock, "sqlite")
-def _sqlite(element: clock, compiler: SQLCompiler, **kw: Any) -> str:  # noqa: ANN401 -- SQLAlchemy's own arguments
+def _sqlite(element: clock, compiler: SQLCompiler, **kw: object) -> str:
     # Milliseconds are all that SQLite has; the zeros give the text the length of stored times.
     seconds = [compiler.process(argument, **kw) for argument in element.clauses]
     later = f", printf('%+.3f seconds', {seconds[0]})" if seconds else ""

@@ -86,7 +86,7 @@ def read_sessions(engine: Engine) -> Sessions:
     return Sessions(engine.execution_options(read_only=True, **_read_only(engine)), expire_on_commit=False)
 
 
-def write_json(value: Any) -> str:  # noqa: ANN401 -- any plain data
+def write_json(value: object) -> str:
     """JSON as both databases take it: NaN and infinity, which JSON lacks, become null."""
     try:
         return json.dumps(value, allow_nan=False)

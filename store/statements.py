@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import ColumnElement, literal, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase, Session
@@ -15,7 +13,7 @@ CHANGE = {"synchronize_session": False, "populate_existing": True}
 """Options of every UPDATE: the database decides which rows it touches, and the session takes what it answers."""
 
 
-def change_job(session: Session, *conditions: ColumnElement[bool], **values: Any) -> Job | None:  # noqa: ANN401
+def change_job(session: Session, *conditions: ColumnElement[bool], **values: object) -> Job | None:
     """Change the one job that meets all conditions, in one statement, and raise its revision.
 
     Returns:

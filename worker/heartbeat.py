@@ -25,7 +25,7 @@ class Heartbeat(bootsteps.StartStopStep):
 
     requires = ("celery.worker.components:Pool",)
 
-    def __init__(self, worker: Any, **options: Any) -> None:  # noqa: ANN401 - celery's WorkController and its options
+    def __init__(self, worker: object, **options: object) -> None:
         super().__init__(worker, **options)
         self._thread: threading.Thread | None = None
         self._over = threading.Event()

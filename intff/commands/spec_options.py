@@ -53,7 +53,7 @@ def spec_data(
     spec_file: IO[bytes] | None,
     preset: str | None,
     settings: tuple[str, ...],
-    **given: Any,  # noqa: ANN401 -- the other options
+    **given: object,
 ) -> dict[str, Any]:
     """The spec that the options describe, not yet validated; each option overrides the file, and --set them all.
 

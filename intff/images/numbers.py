@@ -130,7 +130,7 @@ def _read_slowly(images: Sequence[Any], shape: Shape, scale: str | None, field: 
     return together
 
 
-def _accepted_form(image: Any, shape: Shape, path: str) -> tuple[int, ...]:  # noqa: ANN401 -- whatever was sent
+def _accepted_form(image: object, shape: Shape, path: str) -> tuple[int, ...]:
     found = _form(image)
     forms = _accepted(shape)
     form = next((form for form in forms if len(form) == len(found) and form[0] == found[0]), None)

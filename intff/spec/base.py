@@ -26,7 +26,7 @@ class _Untagged:
         return schema
 
 
-def named(default: str, written: Any) -> BeforeValidator:  # noqa: ANN401 -- any type
+def named(default: str, written: object) -> BeforeValidator:
     """Let a part be written as its bare name, "mnist" for {"kind": "mnist"}; without a kind it is the default's.
 
     Args:

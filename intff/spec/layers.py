@@ -56,7 +56,7 @@ class Attention(SpecPart):
     """They share the channels evenly."""
 
 
-def _tag(value: Any) -> str | None:  # noqa: ANN401
+def _tag(value: object) -> str | None:
     if isinstance(value, dict):
         kind = value.get("kind")
         return kind if isinstance(kind, str) else None

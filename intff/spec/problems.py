@@ -30,7 +30,7 @@ class Problem:
     message: str
 
 
-def problem(error: ErrorDetails, given: Any) -> Problem:  # noqa: ANN401 -- whatever was to be validated
+def problem(error: ErrorDetails, given: object) -> Problem:
     """Turn one pydantic error into a field and a sentence.
 
     Args:
@@ -61,7 +61,7 @@ def read_spec(data: Mapping[str, Any]) -> TrainSpec:
         raise SpecError("\n".join(lines), field=found[0].field) from invalid
 
 
-def _path(location: tuple[int | str, ...], given: Any, *, is_missing: bool) -> list[str]:  # noqa: ANN401
+def _path(location: tuple[int | str, ...], given: object, *, is_missing: bool) -> list[str]:
     """The location without the tags that unions put into it."""
     path: list[str] = []
     here = given
@@ -84,7 +84,7 @@ def _path(location: tuple[int | str, ...], given: Any, *, is_missing: bool) -> l
     return path
 
 
-def _shown(value: Any) -> str:  # noqa: ANN401
+def _shown(value: object) -> str:
     try:
         text = _SHORT.repr(value)  # a list of a million numbers is not written out to be cut
     except ValueError:  # Python's refusal to write out an integer of thousands of digits

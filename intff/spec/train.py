@@ -210,7 +210,7 @@ def _with_notation(data: dict[str, Any], written: str) -> dict[str, Any]:
     return {**data, "architecture": architecture}
 
 
-def _with_softmax(algorithm: Any, written: str) -> dict[str, Any]:  # noqa: ANN401 -- not validated yet
+def _with_softmax(algorithm: object, written: str) -> dict[str, Any]:
     given = algorithm if isinstance(algorithm, dict) else {"kind": algorithm}
     if given.get("classifier", "softmax") != "softmax":
         msg = (

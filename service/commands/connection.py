@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -57,7 +57,7 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--api-key", envvar="INTFF_API_KEY", help="The key to send, if the service wants one.")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
     @functools.wraps(command)
-    def run(url: str, api_key: str | None, as_json: bool, **options: Any) -> None:  # noqa: ANN401 -- click's values
+    def run(url: str, api_key: str | None, as_json: bool, **options: object) -> None:
         command(Connection(url, api_key, as_json), **options)
 
     return run

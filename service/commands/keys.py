@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -40,7 +40,7 @@ def _on_database(command: Callable[..., None]) -> Callable[..., None]:
     )
     @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
     @wraps(command)
-    def run(home: Path | None, as_json: bool, **options: Any) -> None:  # noqa: ANN401 -- click's values
+    def run(home: Path | None, as_json: bool, **options: object) -> None:
         # Imported here, so that the other commands of `intff` do not wait for the database's packages.
         from sqlalchemy.exc import OperationalError  # noqa: PLC0415
 

@@ -83,7 +83,7 @@ def storable(text: str) -> str:
     return text
 
 
-def _scalar(value: Any) -> Scalar:  # noqa: ANN401 -- whatever arrived
+def _scalar(value: object) -> Scalar:
     if isinstance(value, str):
         return storable(value)
     if isinstance(value, float) and not isfinite(value):
