@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from intff.batches import Movable, draw_epoch
-from intff.build import build_network, build_objective, draw_negatives
+from intff.build import build_network, draw_negatives
 from intff.inference import score
+from intff.learning import Learner
 from intff.objectives import StepLosses
 from intff.runs import added
 from intff.spec import TrainSpec, read_spec
@@ -143,8 +144,8 @@ def _plain_epoch(network: nn.Sequential, images: Tensor, labels: Tensor) -> Call
 
 def _epoch(spec: TrainSpec, images: Tensor, labels: Tensor) -> Callable[[], None]:
     network = build_network(spec)
-    objective = build_objective(spec, network)
-    optimizer = torch.optim.Adam(network.parameters(), lr=spec.training.learning_rate, fused=True)
+    learner = Learner(spec, network)
+    learner.optimizer.rate.fill_(spec.training.learning_rate)
     movable = Movable(images, spec.training.jitter)
 
     def epoch() -> None:
@@ -158,10 +159,7 @@ def _epoch(spec: TrainSpec, images: Tensor, labels: Tensor) -> Callable[[], None
         )
         for part in drawn.parts(BATCH):
             batch = movable.batch(*part)
-            losses = objective(*batch)
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(losses.total)
-            optimizer.step()
+            losses = learner.step(batch)
             sums = added(sums, losses, weight=len(batch.labels))
 
     return epoch

@@ -143,12 +143,16 @@ class GoodnessNetwork(nn.Module):
         """The units' goodness summed as they count, [batch, units, labels] to [batch, labels]."""
         return (unit_goodness * self.unit_weights[:, None]).sum(dim=1)
 
-    def logits(self, images: Tensor) -> Tensor:
-        """The softmax layer's logits, from one pass with a neutral label, [batch, labels]."""
-        assert self.head is not None
+    def features(self, images: Tensor) -> Tensor:
+        """What the softmax layer is given, from one pass with a neutral label, [batch, features]; without gradients."""
         outputs = [hidden.detach() for hidden in self.activations(images, labels=None)]
         pooled = [hidden.mean(dim=(2, 3)) if hidden.ndim == _MAP else hidden for hidden in outputs]
-        logits: Tensor = self.head(torch.cat([normalized(h, self.normalization) for h in pooled], dim=1))
+        return torch.cat([normalized(hidden, self.normalization) for hidden in pooled], dim=1)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """The softmax layer's logits, [batch, labels]."""
+        assert self.head is not None
+        logits: Tensor = self.head(self.features(images))
         return logits
 
     def forward(self, images: Tensor, rows: int | None = None) -> Scores:

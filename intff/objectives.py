@@ -57,7 +57,7 @@ class LocalObjective:
             negatives: class numbers, [batch, negatives]; or noise, [batch, classes]; or bytes like the images.
         """
         network = self.network
-        images, labels, variants = self._data(images, labels, negatives)
+        images, labels, variants = self.data(images, labels, negatives)
         losses, positive, negative = self._losses(network.label_goodness(images, variants))
         total = losses.sum()
         if network.head is not None:
@@ -77,7 +77,7 @@ class LocalObjective:
             steps: of each unit.
         """
         network = self.network
-        images, labels, variants = self._data(images, labels, negatives)
+        images, labels, variants = self.data(images, labels, negatives)
         hidden, last = images, []
         for number in range(len(network.units)):
             for _ in range(steps):
@@ -98,7 +98,7 @@ class LocalObjective:
             total = total + loss.detach()
         return StepLosses(total, units, positives, negatives)
 
-    def _data(self, images: Tensor, labels: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def data(self, images: Tensor, labels: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The images to look at, the true labels, and the labels under which to look, the positive ones first."""
         network, true = self.network, labels.unsqueeze(1)
         if self.source == "images":

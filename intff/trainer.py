@@ -6,14 +6,14 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from time import perf_counter
 
-import torch
 from torch import Tensor
 
 from intff import checkpoint, training_data
 from intff.batches import Movable, draw_epoch
-from intff.build import build_network, build_objective, choose_device, draw_negatives
+from intff.build import build_network, choose_device, draw_negatives
 from intff.export import Manifest, export_model
-from intff.objectives import LocalObjective, StepLosses
+from intff.learning import Learner
+from intff.objectives import StepLosses
 from intff.progress import EpochEnd, Event, Result, Step
 from intff.recorded import Recorded, Take, plainly
 from intff.runs import REPORT_SECONDS, Run, added, clear, make_repeatable, named_memory_errors, on_cpu
@@ -52,16 +52,12 @@ class Trainer:
             self._images = Movable(data.train_images, spec.training.jitter)
             self.network = build_network(spec).to(self.device)
         self._run = Run(spec, data, self.network)
-        self._objective = build_objective(spec, self.network)
-        on_gpu = self.device.type == "cuda"
-        # A tensor, for a recorded step reads it anew each time; float32 is what the kernel on CUDA takes.
-        rate = torch.zeros((), dtype=torch.float32 if on_gpu else torch.float64, device=self.device)
-        self._optimizer = torch.optim.Adam(self.network.parameters(), lr=rate, fused=True, capturable=on_gpu)
+        self._learner = Learner(spec, self.network)
         self._sums: StepLosses | None = None
-        self._take: Take = Recorded() if on_gpu else plainly
+        self._take: Take = Recorded() if self.device.type == "cuda" else plainly
         self._result: Result | None = None
         if resume_from is not None:
-            self._run.history = checkpoint.load(resume_from, spec, self.network, self._optimizer)
+            self._run.history = checkpoint.load(resume_from, spec, self.network, self._learner.optimizer)
 
     def run(self) -> Iterator[Event]:
         """Train, and report; closing the iterator stops the run where it is.
@@ -81,7 +77,7 @@ class Trainer:
 
     def save_checkpoint(self, folder: Path) -> None:
         """Write what is needed to go on from the last epoch's end; atomic: the folder is whole or not there."""
-        checkpoint.save(folder, self.spec, self.network, self._optimizer, self._run.history)
+        checkpoint.save(folder, self.spec, self.network, self._learner.optimizer, self._run.history)
 
     def export_model(self, folder: Path) -> Manifest:
         """Write the finished model's files into a folder that does not exist yet."""
@@ -101,7 +97,7 @@ class Trainer:
             draw_negatives=lambda shifted, labels, generator: draw_negatives(self.spec, shifted, labels, generator),
         )
         for part in drawn.parts(training.batch_size):
-            self._optimizer.param_groups[0]["lr"].fill_(run.learning_rate(epoch, seen))
+            self._learner.optimizer.rate.fill_(run.learning_rate(epoch, seen))
             self._take(self._learn, *part)
             seen += len(part[0])
             if perf_counter() - reported > REPORT_SECONDS:
@@ -114,15 +110,5 @@ class Trainer:
 
     def _learn(self, starts: Tensor, labels: Tensor, negatives: Tensor) -> None:
         """A step, and its losses added to the epoch's."""
-        batch, training, objective = self._images.batch(starts, labels, negatives), self.spec.training, self._objective
-        if training.unit_order == "one_by_one" and isinstance(objective, LocalObjective):
-            losses = objective.one_by_one(*batch, step=self._descend, steps=training.steps_per_unit)
-        else:
-            losses = objective(*batch)
-            self._descend(losses.total)
+        losses = self._learner.step(self._images.batch(starts, labels, negatives))
         self._sums = added(self._sums, losses, weight=len(labels))
-
-    def _descend(self, loss: Tensor) -> None:
-        self._optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        self._optimizer.step()

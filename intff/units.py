@@ -8,11 +8,11 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.linalg import vecdot
+from torch.linalg import vector_norm
 from torch.nn.functional import linear
 
 from intff.layers import Convolution, Dense, Layer
-from intff.normalization import Normalization, needs_total, normalized, scale
+from intff.normalization import Normalization, needs_total, normalized, statistics
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,20 @@ class Overlaid:
     """Normalised, with the bias, [batch, neurons]"""
     label_part: Tensor
     """Yet to be normalised, [batch or 1, variants, neurons]"""
+    mean: Tensor | None
+    """What the normalisation subtracts, [batch, 1]; None for zero"""
     factor: Tensor
-    """What the normalisation multiplies by, [batch, 1]"""
+    """What it multiplies by, [batch, 1]"""
 
     def __getitem__(self, images: slice) -> Overlaid:
         label_part = self.label_part if len(self.label_part) == 1 else self.label_part[images]
-        return Overlaid(self.image_part[images], label_part, self.factor[images])
+        mean = None if self.mean is None else self.mean[images]
+        return Overlaid(self.image_part[images], label_part, mean, self.factor[images])
+
+    def added(self) -> Tensor:
+        """Both parts together, [batch * variants, neurons]."""
+        image_part, factor = self.image_part.unsqueeze(1), self.factor.unsqueeze(1)
+        return torch.addcmul(image_part, self.label_part, factor).flatten(0, 1)
 
 
 class HiddenUnit(nn.Module):
@@ -55,7 +63,8 @@ class HiddenUnit(nn.Module):
         if isinstance(first, Dense) and not needs_total(self.normalization):
             # W (factor x) + b = factor (W x) + b, in one pass over what are mostly fewer numbers.
             flat = inputs.flatten(1)
-            before = torch.addcmul(first.bias, linear(flat, first.weight), scale(flat, self.normalization))
+            _, factor = statistics(flat, self.normalization)
+            before = torch.addcmul(first.bias, linear(flat, first.weight), factor)
             return self._layers(first.activation(before), start=1)
         return self._layers(normalized(inputs, self.normalization), start=0)
 
@@ -91,7 +100,7 @@ class HiddenUnit(nn.Module):
         first = self.layers[0]
         assert isinstance(first, Dense)
         inputs, classes, of_one = first.weight.shape[1], pixels.shape[-1], pixels[:, 0]
-        squares = vecdot(rest, rest)[:, None] + of_one.square().sum(dim=-1, keepdim=True)
+        squares = vector_norm(rest, dim=1, keepdim=True).square() + of_one.square().sum(dim=-1, keepdim=True)
         total = None
         if needs_total(self.normalization):
             total = rest.sum(dim=1, keepdim=True) + of_one.sum(dim=-1, keepdim=True)
@@ -100,15 +109,13 @@ class HiddenUnit(nn.Module):
         image_part = linear(rest, of_rest)
         if mean is not None:
             image_part = image_part - mean * first.weight.sum(dim=1)
-        return Overlaid(torch.addcmul(first.bias, image_part, factor), pixels @ of_label.T, factor)
+        return Overlaid(torch.addcmul(first.bias, image_part, factor), pixels @ of_label.T, mean, factor)
 
     def forward_overlaid(self, overlaid: Overlaid) -> Tensor:
         """Activations, [batch * variants, ...]: those of `forward` on the overlaid images but for rounding."""
-        image_part, factor = overlaid.image_part.unsqueeze(1), overlaid.factor.unsqueeze(1)
-        before = torch.addcmul(image_part, overlaid.label_part, factor)  # [batch, variants, neurons]
         first = self.layers[0]
         assert isinstance(first, Dense)
-        return self._layers(first.activation(before.flatten(0, 1)), start=1)
+        return self._layers(first.activation(overlaid.added()), start=1)
 
     def _layers(self, hidden: Tensor, start: int) -> Tensor:
         for layer in self.layers[start:]:

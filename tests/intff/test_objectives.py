@@ -116,7 +116,7 @@ def test_the_sum_of_local_losses_has_exactly_the_separate_losses_gradients(
     losses = objective(images, labels, negatives)
     together = _gradients(network, losses.total)
 
-    images, labels, variants = objective._data(images, labels, negatives)
+    images, labels, variants = objective.data(images, labels, negatives)
     alone: list[Tensor] = []
     hidden = images
     for number, unit in enumerate(network.units):

@@ -1,0 +1,155 @@
+"""A training step's gradients in networks of dense layers, by the chain rule written out.
+
+They are those that autograd finds, but for rounding. Where the kernels of a step take a few milliseconds, autograd's
+own work is a third of it, and more than the short chains of local losses need: from a unit's goodness back to its
+input and no further (paper sections 3.2 and 6.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from intff import chains
+from intff.chains import Chain, Gradients, Softmax
+from intff.derivatives import OF_ACTIVATIONS, OF_LOSSES, of_goodness, of_group_goodness
+from intff.goodness import GOODNESS, by_group
+from intff.labels import Groups
+from intff.layers import Dense, Layer
+from intff.networks import BackpropNetwork, GoodnessNetwork, Network
+from intff.objectives import CrossEntropyObjective, LocalObjective, Objective, StepLosses
+
+
+def applies_to(objective: Objective) -> bool:
+    """Whether a network has nothing but dense layers, and all derivatives are known here."""
+    if isinstance(objective, CrossEntropyObjective):
+        return _are_dense(objective.network.layers)
+    network = objective.network
+    known = network.goodness in GOODNESS.values() and objective.loss in OF_LOSSES
+    return known and all(_are_dense(unit.layers) for unit in network.units)
+
+
+def _are_dense(layers: Iterable[Layer]) -> bool:
+    return all(isinstance(layer, Dense) and layer.activation in OF_ACTIVATIONS for layer in layers)
+
+
+class ChainRule:
+    """An objective's gradients.
+
+    Args:
+        objective: one that the chain rule `applies_to`.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self._objective = objective
+        self._found: Gradients = {}
+        network: Network = objective.network
+        self._head = None if network.head is None else Softmax(network.head, self._found)
+        if isinstance(network, BackpropNetwork):
+            self._chains = [chains.of_all_layers(network, self._found)]
+        else:
+            self._chains = [chains.of_unit(network, number, self._found) for number in range(len(network.units))]
+
+    @torch.inference_mode()
+    def gradients(self, images: Tensor, labels: Tensor, negatives: Tensor) -> tuple[StepLosses, Gradients]:
+        """One batch's losses, and the gradient of their total in each of the network's parameters.
+
+        Args:
+            images: floats of 0 to 1, [batch, channels, height, width].
+            labels: true class numbers, [batch].
+            negatives: what they are made of, [batch, ...]; see `LocalObjective`.
+        """
+        objective = self._objective
+        if isinstance(objective, CrossEntropyObjective):
+            return self._backpropagated(images, labels), self._found
+        images, labels, variants = objective.data(images, labels, negatives)
+        hidden, losses = images, _Losses()
+        for chain in self._chains:
+            hidden = chain.forward(hidden, variants)
+            losses.add(*self._look(objective, chain, hidden, variants))
+        if self._head is not None:
+            losses.entropy = self._of_head(objective, images, labels)
+        return losses.of_step(), self._found
+
+    @torch.inference_mode()
+    def one_by_one(
+        self, images: Tensor, labels: Tensor, negatives: Tensor, step: Callable[[Gradients], None], steps: int
+    ) -> StepLosses:
+        """See `LocalObjective.one_by_one`; `step` takes the gradients of one unit."""
+        objective = self._objective
+        assert isinstance(objective, LocalObjective)
+        images, labels, variants = objective.data(images, labels, negatives)
+        inputs, losses = images, _Losses()
+        for number, chain in enumerate(self._chains):
+            for _ in range(steps):
+                self._found.clear()
+                last = self._look(objective, chain, chain.forward(inputs, variants), variants)
+                step(self._found)
+            losses.add(*last)
+            if number + 1 < len(self._chains):
+                inputs = chain.forward(inputs, variants)
+        if self._head is not None:
+            for _ in range(steps):
+                self._found.clear()
+                losses.entropy = self._of_head(objective, images, labels)
+                step(self._found)
+        return losses.of_step()
+
+    def _look(
+        self, objective: LocalObjective, chain: Chain, activations: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """A unit's loss and the goodness behind it, [batch, 1 + negatives], after its gradients are found."""
+        goodness, back = _goodness(objective.network, activations, labels)
+        is_pair = objective.source == "images"
+        if is_pair:  # the positive images stand above the negative ones
+            goodness = goodness.view(2, -1).t()
+        loss, gradient = OF_LOSSES[objective.loss](goodness, objective.theta)
+        chain.back(back(gradient.t().reshape(-1, 1) if is_pair else gradient))
+        return loss, goodness
+
+    def _of_head(self, objective: LocalObjective, images: Tensor, labels: Tensor) -> Tensor:
+        assert self._head is not None
+        return self._head.loss(objective.network.features(images[: len(labels)]), labels)[0]
+
+    def _backpropagated(self, images: Tensor, labels: Tensor) -> StepLosses:
+        (chain,), head = self._chains, self._head
+        assert head is not None
+        loss, gradient = head.loss(chain.forward(images, labels), labels)
+        chain.back(gradient @ head.weight)
+        none = loss.new_empty(0)
+        return StepLosses(loss, loss.unsqueeze(0), none, none)
+
+
+class _Losses:
+    """What the units' losses and goodness amount to."""
+
+    def __init__(self) -> None:
+        self._losses: list[Tensor] = []
+        self._goodness: list[Tensor] = []
+        self.entropy: Tensor | None = None
+
+    def add(self, loss: Tensor, goodness: Tensor) -> None:
+        """A unit's."""
+        self._losses.append(loss)
+        self._goodness.append(goodness)
+
+    def of_step(self) -> StepLosses:
+        """All together."""
+        losses, goodness = torch.stack(self._losses), torch.stack(self._goodness)  # [units, batch, 1 + negatives]
+        total = losses.sum() if self.entropy is None else losses.sum() + self.entropy
+        return StepLosses(total, losses, goodness[..., 0].mean(dim=1), goodness[..., 1:].mean(dim=(1, 2)))
+
+
+def _goodness(network: GoodnessNetwork, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Goodness of each image's labels, [images, labels], and what leads from its gradient to the activations'."""
+    goodness = network.goodness
+    if not isinstance(network.encoding, Groups):
+        return goodness(hidden).view_as(labels), lambda gradient: of_goodness(goodness, hidden, gradient.flatten())
+    found = by_group(goodness, hidden, network.classes)
+
+    def back(gradient: Tensor) -> Tensor:
+        return of_group_goodness(goodness, hidden, torch.zeros_like(found).scatter_add_(1, labels, gradient))
+
+    return found.gather(1, labels), back
