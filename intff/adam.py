@@ -8,6 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+_TINY = 1e-30
+"""What a moment below this moves a weight by is lost in rounding, for Adam divides it by 1e-8 at least."""
+_STEPS_TO_DENORMAL = 100
+"""A moment that decays by 0.9 a step needs more than that from there to denormal numbers, below 1.2e-38."""
+
 
 class Adam(torch.optim.Adam):
     """torch's fused Adam (arXiv 1412.6980).
@@ -25,6 +30,7 @@ class Adam(torch.optim.Adam):
         super().__init__(weights, lr=rate, fused=True, capturable=on_gpu)
         self._weights = weights
         self._steps = torch.zeros(len(weights), device=device)
+        self._cleaned = 0
         for weight, steps in zip(weights, self._steps, strict=True):
             self.state[weight] = {
                 "step": steps,
@@ -66,9 +72,25 @@ class Adam(torch.optim.Adam):
             maximize=False,
         )
 
+    @torch.inference_mode()
+    def drop_tiny_moments(self) -> None:
+        """Set moments to zero before they become denormal; on a CPU, and not in every step.
+
+        A weight whose gradients have died out has moments that decay until they are denormal, and with such numbers
+        some processors take many times as long: a third of the weights of a ReLU network, after four epochs of MNIST.
+        """
+        hundreds = int(self._steps[0]) // _STEPS_TO_DENORMAL
+        if hundreds == self._cleaned:
+            return
+        self._cleaned = hundreds
+        for state in self.state.values():
+            for name in ("exp_avg", "exp_avg_sq"):
+                torch.ops.aten.hardshrink(state[name], _TINY, out=state[name])
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See `torch.optim.Optimizer`."""
         super().load_state_dict(state_dict)
         for weight, steps in zip(self._weights, self._steps, strict=True):
             state = self.state[weight]
             state["step"] = steps.copy_(state["step"])
+        self._cleaned = int(self._steps[0]) // _STEPS_TO_DENORMAL

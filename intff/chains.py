@@ -80,9 +80,10 @@ class _Overlaid:
         layer = unit.layers[0]
         assert isinstance(layer, Dense)
         self._unit, self._layer, self._overlay, self._found = unit, layer, overlay, found
+        self._pixels_of = overlay.pixels(torch.arange(overlay.classes)).to(layer.weight)
 
     def forward(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        self._rest, self._pixels = self._overlay.rest(inputs), self._overlay.pixels(labels).to(inputs)
+        self._rest, self._pixels = self._overlay.rest(inputs), self._pixels_of[labels]
         self._overlaid = self._unit.overlaid(self._rest, self._pixels)
         return self._overlaid.added()
 

@@ -27,11 +27,17 @@ class Learner:
         self._objective = build_objective(spec, network)
         self.optimizer = Adam(network.parameters())
         # On a GPU it is autograd that was measured and tested.
-        on_cpu = next(network.parameters()).device.type == "cpu"
-        self._chain_rule = ChainRule(self._objective) if on_cpu and applies_to(self._objective) else None
+        self._on_cpu = next(network.parameters()).device.type == "cpu"
+        self._chain_rule = ChainRule(self._objective) if self._on_cpu and applies_to(self._objective) else None
 
     def step(self, batch: Batch) -> StepLosses:
         """One step, and its losses before it."""
+        losses = self._step(batch)
+        if self._on_cpu:
+            self.optimizer.drop_tiny_moments()
+        return losses
+
+    def _step(self, batch: Batch) -> StepLosses:
         objective, chain_rule, training = self._objective, self._chain_rule, self._training
         if training.unit_order == "one_by_one" and isinstance(objective, LocalObjective):
             if chain_rule is not None:

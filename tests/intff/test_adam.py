@@ -70,3 +70,44 @@ def test_its_own_step_and_that_on_given_gradients_may_take_turns() -> None:
             weight.grad = gradient
         adam.step()
     assert all(map(torch.equal, ours, theirs))
+
+
+def test_moments_are_zero_before_they_are_denormal() -> None:
+    """Without a gradient, 0.1 decays to 1e-38 within 900 steps, and the weights go where they would have gone."""
+    ours, theirs = _weights(), _weights()
+    adam, plain = Adam(ours), torch.optim.Adam(theirs, lr=0.01, fused=True)
+    adam.rate.fill_(0.01)
+    met = False
+    for step in range(1000):
+        gradients = _gradients(0) if step == 0 else [torch.zeros_like(weight) for weight in ours]
+        adam.step_by(dict(zip(ours, gradients, strict=True)))
+        adam.drop_tiny_moments()
+        for weight, gradient in zip(theirs, gradients, strict=True):
+            weight.grad = gradient
+        plain.step()
+        assert not any(_has_denormal(state["exp_avg"]) for state in adam.state.values())
+        met = met or _has_denormal(plain.state[theirs[0]]["exp_avg"])
+    assert met
+    assert not any(bool(state["exp_avg"].any()) for state in adam.state.values())
+    assert all(map(torch.equal, ours, theirs))
+
+
+def _has_denormal(numbers: Tensor) -> bool:
+    return bool(((numbers != 0) & (numbers.abs() < torch.finfo(torch.float32).tiny)).any())
+
+
+def test_when_they_are_dropped_depends_on_the_steps_alone() -> None:
+    """Not on who took them: one that goes on from a state drops what the other drops."""
+    first, second = _weights(), _weights()
+    adam, again = Adam(first), Adam(second)
+    for step in range(250):
+        gradients = _gradients(step) if step < 3 else [torch.zeros_like(weight) for weight in first]
+        adam.step_by(dict(zip(first, gradients, strict=True)))
+        adam.drop_tiny_moments()
+        if step < 3 or step == 120:
+            again.load_state_dict(deepcopy(adam.state_dict()))
+        else:
+            again.step_by(dict(zip(second, gradients, strict=True)))
+            again.drop_tiny_moments()
+        for ours, theirs in zip(adam.state.values(), again.state.values(), strict=True):
+            assert all(torch.equal(ours[name], theirs[name]) for name in ours)
