@@ -7,11 +7,11 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, log_softmax, nll_loss
+from torch.nn.functional import log_softmax, nll_loss
 
 from intff.derivatives import OF_ACTIVATIONS
 from intff.labels import Embedding, Overlay
-from intff.layers import Dense, Layer
+from intff.layers import Dense, Layer, affine
 from intff.networks import BackpropNetwork, GoodnessNetwork
 from intff.normalization import Normalization, normalized
 from intff.units import HiddenUnit
@@ -30,7 +30,7 @@ class _Linear:
     def forward(self, inputs: Tensor) -> Tensor:
         """[rows, inputs] to [rows, neurons]."""
         self._inputs = inputs
-        return linear(inputs, self.weight, self.bias)
+        return affine(inputs, self.weight, self.bias)
 
     def back(self, gradient: Tensor) -> None:
         """Of what `forward` gave last, [rows, neurons]."""

@@ -46,7 +46,7 @@ class Dense(nn.Module):
 
     def before(self, hidden: Tensor) -> Tensor:
         """What the activation is applied to."""
-        return nn.functional.linear(hidden.flatten(1), self.weight, self.bias)
+        return affine(hidden.flatten(1), self.weight, self.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """The layer's activations."""
@@ -167,6 +167,14 @@ class Attention(nn.Module):
         mixed = scaled_dot_product_attention(query, key, value)  # [rows, heads, positions, channels of a head]
         taken = nn.functional.linear(mixed.transpose(1, 2).flatten(2), self.out_weight, self.out_bias)
         return (tokens + taken).transpose(1, 2).reshape(rows, channels, height, width)
+
+
+def affine(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """W x + b of each row, [rows, inputs] to [rows, outputs]."""
+    if torch.is_grad_enabled() or inputs.is_cuda:
+        return nn.functional.linear(inputs, weight, bias)
+    # On a CPU the same by torch begins with a pass that writes the biases; here they meet what is still in the cache.
+    return torch.mm(inputs, weight.t()).add_(bias)
 
 
 Layer = Dense | Convolution | MaxPool | Attention

@@ -73,8 +73,10 @@ def test_a_dense_layer_by_hand() -> None:
     layer = _dense(4, 2)
     _set(layer, weight=[[1.0, 2.0, 3.0, -1.0], [1.0, -1.0, 0.0, -1.0]], bias=[0.5, 0.0])
     image = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
-    assert layer.before(image).tolist() == [[10.5, -5.0]]
-    assert layer(image).tolist() == [[10.5, 0.0]]
+    for wants_gradient in (True, False):
+        with torch.set_grad_enabled(wants_gradient):
+            assert layer.before(image).tolist() == [[10.5, -5.0]]
+            assert layer(image).tolist() == [[10.5, 0.0]]
 
 
 @pytest.mark.parametrize(
