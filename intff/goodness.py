@@ -33,11 +33,9 @@ def sum_square(activations: Tensor) -> Tensor:
         Goodness of each row, [rows].
     """
     flat = activations.flatten(1)
-    squares: Tensor
-    if flat.requires_grad:  # a dot product's gradient takes half as long as that of a norm, or of a square and a sum
-        squares = vecdot(flat, flat)
-    else:  # a norm is one pass, and leaves no numbers behind
-        squares = vector_norm(flat, dim=1).square()
+    # With a gradient to follow, a dot product: its own takes half as long as that of a norm, or of a square and a sum.
+    # Otherwise a norm: it is one pass, and leaves no numbers behind.
+    squares: Tensor = vecdot(flat, flat) if flat.requires_grad else vector_norm(flat, dim=1).square()
     return squares
 
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,15 +12,15 @@ ACTIVATIONS = torch.tensor([[1.0, 2.0], [3.0, 0.0], [0.0, 0.0], [0.5, 0.5]])
 MAPS = torch.tensor([[[[1.0, 2.0]], [[3.0, 0.0]]], [[[0.0, 0.0]], [[0.5, 0.5]]]])
 
 
-def _values(goodness: Callable[[Tensor], Tensor], activations: Tensor) -> list[float]:
+def _values(goodness: Callable[[Tensor], Tensor], activations: Tensor) -> list[Any]:
     """Where a gradient is to follow, exactly; where none is, they are the same but for the last bits."""
     exact = goodness(activations.clone().requires_grad_()).detach()
     assert_close(goodness(activations), exact, rtol=3e-7, atol=0)
-    values: list[float] = exact.tolist()
+    values: list[Any] = exact.tolist()
     return values
 
 
-def _of_groups(goodness: Goodness, activations: Tensor, groups: int) -> list[float]:
+def _of_groups(goodness: Goodness, activations: Tensor, groups: int) -> list[Any]:
     return _values(lambda given: by_group(goodness, given, groups), activations)
 
 
