@@ -77,7 +77,7 @@ class Adam(torch.optim.Adam):
         """Set moments to zero before they become denormal; on a CPU, and not in every step.
 
         A weight whose gradients have died out has moments that decay until they are denormal, and with such numbers
-        some processors take many times as long: a third of the weights of a ReLU network, after four epochs of MNIST.
+        some processors take many times as long: one weight in twelve of a ReLU network, after twelve epochs of MNIST.
         """
         hundreds = int(self._steps[0]) // _STEPS_TO_DENORMAL
         if hundreds == self._cleaned:

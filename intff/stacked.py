@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from intff import training_data
+from intff.adam import Adam
 from intff.batches import Batch, Epoch, Movable, draw_epoch
 from intff.build import build_network, build_objective, choose_device, draw_negatives
 from intff.errors import SpecError
@@ -82,14 +83,12 @@ class StackedTrainer:
             self.runs = [Run(spec, data[spec.training.seed], build_network(spec).to(self.device)) for spec in specs]
             self._stack = Stack([run.network for run in self.runs], build_objective(specs[0], self.runs[0].network))
         self._seeds = list(data)
-        on_gpu = self.device.type == "cuda"
         # Adam has one rate for all, so it moves zeros, by the schedule alone; a run goes its own rate times as far.
         self._moves = nn.Parameter(torch.zeros_like(self._stack.weights))
         self._rates = torch.tensor([[spec.training.learning_rate] for spec in specs], device=self.device)
-        schedule = torch.zeros((), dtype=torch.float32 if on_gpu else torch.float64, device=self.device)
-        self._optimizer = torch.optim.Adam([self._moves], lr=schedule, fused=True, capturable=on_gpu)
+        self._optimizer = Adam([self._moves])
         self._sums: StepLosses | None = None
-        self._take: Take = Recorded() if on_gpu else plainly
+        self._take: Take = Recorded() if self.device.type == "cuda" else plainly
 
     def run(self) -> Iterator[tuple[int, Event]]:
         """Train, and report: the number of a run among the specs, and what `Trainer.run` would say of it.
@@ -116,7 +115,7 @@ class StackedTrainer:
         reported = resumed
         starts, labels, negatives = self._draw(epoch)
         for begin in range(0, images, batch_size):
-            self._optimizer.param_groups[0]["lr"].fill_(self.runs[0].scheduled(epoch, begin))
+            self._optimizer.rate.fill_(self.runs[0].scheduled(epoch, begin))
             part = slice(begin, begin + batch_size)
             drawn = (starts[..., part], labels[..., part], negatives[part] if self._shares else negatives[:, part])
             self._take(self._learn, *drawn)
