@@ -288,7 +288,7 @@ class Installation:
 
 def spec(epochs: int, *, seed: int = 0, **fields: Any) -> dict[str, Any]:
     """A small training run: some ten milliseconds an epoch."""
-    training = {"epochs": epochs, "seed": seed, "device": "cpu", **fields.pop("training", {})}
+    training = {"epochs": epochs, "seed": seed, "device": "cpu", "batch_size": 64, **fields.pop("training", {})}
     return {"dataset": "digits", "architecture": "64,(32)", "training": training, **fields}
 
 

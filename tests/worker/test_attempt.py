@@ -42,7 +42,8 @@ class Bench:
         self.published: list[str] = []
 
     def submit(self, epochs: int) -> Job:
-        spec = {"dataset": "digits", "architecture": "64,(16)", "training": {"epochs": epochs, "device": "cpu"}}
+        training = {"epochs": epochs, "device": "cpu", "batch_size": 64}  # some ten milliseconds an epoch
+        spec = {"dataset": "digits", "architecture": "64,(16)", "training": training}
         with self.sessions.begin() as session:
             return submit(session, read_spec(spec), owner=NO_OWNER)
 
