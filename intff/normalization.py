@@ -49,11 +49,10 @@ def normalized(inputs: Tensor, normalization: Normalization) -> Tensor:
     flat = inputs.flatten(1)
     if normalization is layer:  # torch's own centres before it squares, which loses no digits
         return layer_norm(flat, flat.shape[1:], eps=FLOOR).view_as(inputs)
-    return (flat * statistics(flat, normalization)[1]).view_as(inputs)
+    return (flat * scale(flat, normalization)).view_as(inputs)
 
 
-def statistics(rows: Tensor, normalization: Normalization) -> tuple[Tensor | None, Tensor]:
-    """What to subtract from each row, None for zero, and what to multiply it by, [rows, values] to [rows, 1]."""
-    total = rows.sum(dim=1, keepdim=True) if needs_total(normalization) else None
+def scale(rows: Tensor, normalization: Normalization) -> Tensor:
+    """What a normalisation that needs no sum multiplies each row by, [rows, values] to [rows, 1]."""
     # The norm is one pass over the rows, a sum of squares two.
-    return normalization(total, vector_norm(rows, dim=1, keepdim=True).square(), rows.shape[1])
+    return normalization(None, vector_norm(rows, dim=1, keepdim=True).square(), rows.shape[1])[1]

@@ -12,7 +12,7 @@ from torch.linalg import vector_norm
 from torch.nn.functional import linear
 
 from intff.layers import Convolution, Dense, Layer
-from intff.normalization import Normalization, needs_total, normalized, statistics
+from intff.normalization import Normalization, needs_total, normalized, scale
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,7 @@ class HiddenUnit(nn.Module):
         if isinstance(first, Dense) and not needs_total(self.normalization):
             # W (factor x) + b = factor (W x) + b, in one pass over what are mostly fewer numbers.
             flat = inputs.flatten(1)
-            _, factor = statistics(flat, self.normalization)
-            before = torch.addcmul(first.bias, linear(flat, first.weight), factor)
+            before = torch.addcmul(first.bias, linear(flat, first.weight), scale(flat, self.normalization))
             return self._layers(first.activation(before), start=1)
         return self._layers(normalized(inputs, self.normalization), start=0)
 
