@@ -108,14 +108,31 @@ def _find(scope: Scope) -> ServedModel | None:
 
 async def _read(receive: Receive) -> tuple[list[Message], bool]:
     """What arrives of the body in a short time, and whether that is all of it."""
-    arrived: list[Message] = []
+    first = _at_once(receive)
+    arrived = [] if first is None else [first]
     try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
-            while not arrived or arrived[-1].get("more_body"):
-                arrived.append(await receive())
+        if not arrived or arrived[-1].get("more_body"):
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                while not arrived or arrived[-1].get("more_body"):
+                    arrived.append(await receive())
     except TimeoutError:
         return arrived, False
     return arrived, arrived[-1]["type"] == "http.request"
+
+
+def _at_once(receive: Receive) -> Message | None:
+    """The message that has arrived already, as most have: a deadline takes longer than reading it.
+
+    Where there is none, asking for it is broken off, as a deadline does, and another can ask.
+    """
+    asked = receive().__await__()
+    try:
+        next(asked)
+    except StopIteration as arrived:
+        message: Message = arrived.value
+        return message
+    asked.close()
+    return None
 
 
 def _again(arrived: list[Message], receive: Receive) -> Receive:
