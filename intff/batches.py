@@ -124,4 +124,4 @@ def draw_epoch(
 
 def as_floats(images: Tensor) -> Tensor:
     """Bytes to floats of 0 to 1, of any shape."""
-    return images.to(torch.float32).div_(255)
+    return torch.div(images, 255)

@@ -10,7 +10,7 @@ from intff.layers import Convolution, Dense
 from intff.networks import Network, Scores
 from intff.spec.limits import SCORED_AT_ONCE
 
-_NUMBERS_IN_CACHE = 800_000
+_NUMBERS_IN_CACHE = 500_000
 """One layer's activations at once on a CPU, whose caches then hold them: more take longer, and so do fewer, for each
 piece has its price. Benchmarked in docs/performance.md."""
 _ROWS_OF_MAPS = 200

@@ -1,6 +1,6 @@
 """Runs that train together, on the bundled digits: each is the run that it would have been alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -58,16 +58,26 @@ def _weights(model: Model) -> dict[str, Tensor]:
     return found
 
 
+@pytest.fixture
+def in_float64() -> Iterator[None]:
+    """The same computed in another order: in float32, Adam makes steps of rounding where a gradient nearly vanishes."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 def _require_same(together: Model, alone: Model) -> None:
     expected = _weights(alone)
     for name, weight in _weights(together).items():
-        assert_close(weight.cpu(), expected[name].cpu(), rtol=1e-4, atol=1e-5, msg=name)
-    assert together.result.test_accuracy == pytest.approx(alone.result.test_accuracy, abs=1.5 / 360)
-    assert together.result.validation_accuracy == pytest.approx(alone.result.validation_accuracy, abs=1.5 / 137)
+        assert weight.dtype == torch.float64
+        assert_close(weight, expected[name], rtol=1e-9, atol=1e-9, msg=name)
+    assert together.result.test_accuracy == alone.result.test_accuracy
+    assert together.result.validation_accuracy == alone.result.validation_accuracy
     assert together.result.epochs == alone.result.epochs
     assert together.result.parameters == alone.result.parameters
 
 
+@pytest.mark.usefixtures("in_float64")
 @pytest.mark.parametrize(("architecture", "algorithm"), KINDS)
 @pytest.mark.parametrize("differ", ["in seed and rate", "in rate"])
 def test_each_run_is_the_one_that_it_would_have_been_alone(
@@ -85,6 +95,7 @@ def test_each_run_is_the_one_that_it_would_have_been_alone(
         _require_same(model, train(expected))
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_runs_of_another_noise_each(digits_spec: SpecOf) -> None:
     """What is corrupted depends on the seed, and so does the split."""
     spec = read_spec({**digits_spec("64,(12),(11)").model_dump(mode="json"), "noise": "paper_mixture"})
@@ -93,6 +104,7 @@ def test_runs_of_another_noise_each(digits_spec: SpecOf) -> None:
         _require_same(model, train(expected))
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_what_is_reported_is_what_each_run_alone_reports(digits_spec: SpecOf) -> None:
     specs = [digits_spec("64,(12),(11)", seed=seed, learning_rate=0.01, epochs=3) for seed in (0, 1)]
     heard: list[tuple[int, Event]] = []
@@ -104,9 +116,10 @@ def test_what_is_reported_is_what_each_run_alone_reports(digits_spec: SpecOf) ->
         expected = [event for event in alone if not isinstance(event, Step)]
         assert [type(event) for event in events] == [Started, EpochEnd, EpochEnd, EpochEnd, Finished]
         assert events[0] == expected[0]
-        assert _facts(events) == pytest.approx(_facts(expected), rel=1e-4)
+        assert _facts(events) == pytest.approx(_facts(expected), rel=1e-9)
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_a_run_that_stops_early_keeps_its_best_epoch_while_the_others_go_on(digits_spec: SpecOf) -> None:
     rule = {"early_stopping": {"patience": 1}, "schedule": "constant", "epochs": 12}
     specs = [digits_spec("64,(12),(11)", learning_rate=rate, **rule) for rate in (1.0, 0.01)]
