@@ -88,7 +88,7 @@ class Adam(torch.optim.Adam):
                 torch.ops.aten.hardshrink(state[name], _TINY, out=state[name])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """See `torch.optim.Optimizer`."""
+        """See `torch.optim.Optimizer`; before the first step, for a recorded one goes on with the tensors it had."""
         super().load_state_dict(state_dict)
         for weight, steps in zip(self._weights, self._steps, strict=True):
             state = self.state[weight]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from intff.errors import CheckpointError
 from intff.folders import new_folder, sha256
+from intff.memory import named_memory_errors
 from intff.networks import Network
 from intff.spec import TrainSpec
 
@@ -71,13 +72,15 @@ def load(folder: Path, spec: TrainSpec, network: Network, optimizer: torch.optim
 
     Raises:
         CheckpointError: it is missing, damaged, or of another spec.
+        OutOfMemory: it does not fit beside the network.
     """
     facts, tensors = _read(folder)
     if facts.get("spec") != spec.model_dump(mode="json"):
         msg = f"the checkpoint {folder} belongs to another spec; a run goes on only with its own"
         raise CheckpointError(msg)
     try:
-        return _put_in_place(facts, tensors, network, optimizer)
+        with named_memory_errors():
+            return _put_in_place(facts, tensors, network, optimizer)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:  # whole, but written by another build
         msg = f"the checkpoint {folder} does not fit this build's network and optimizer: {error}"
         raise CheckpointError(msg) from error

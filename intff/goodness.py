@@ -35,7 +35,7 @@ def sum_square(activations: Tensor) -> Tensor:
     flat = activations.flatten(1)
     # With a gradient to follow, a dot product: its own takes half as long as that of a norm, or of a square and a sum.
     # Otherwise a norm: it is one pass, and leaves no numbers behind.
-    squares: Tensor = vecdot(flat, flat) if flat.requires_grad else vector_norm(flat, dim=1).square()
+    squares: Tensor = vecdot(flat, flat) if torch.is_grad_enabled() else vector_norm(flat, dim=1).square()
     return squares
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isfinite
 
@@ -12,7 +10,7 @@ import torch
 from intff.build import build_schedule
 from intff.calibration import fitted_unit_weights
 from intff.checkpoint import History
-from intff.errors import Diverged, OutOfMemory
+from intff.errors import Diverged
 from intff.inference import accuracy, score
 from intff.networks import GoodnessNetwork, Network
 from intff.objectives import StepLosses
@@ -168,18 +166,3 @@ def make_repeatable(device: torch.device) -> None:
     """
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True
-
-
-@contextmanager
-def named_memory_errors() -> Iterator[None]:
-    """Turn what torch raises when the memory is used up into `OutOfMemory`."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        msg = f"training needed more memory than the device has; make the batch or the network smaller ({error})"
-        raise OutOfMemory(msg) from error
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
-            raise
-        msg = "training needed more memory than this machine has; make the batch or the network smaller"
-        raise OutOfMemory(msg) from error

@@ -17,12 +17,13 @@ from intff.adam import Adam
 from intff.batches import Batch, Epoch, Movable, draw_epoch
 from intff.build import build_network, build_objective, choose_device, draw_negatives
 from intff.errors import SpecError
+from intff.memory import named_memory_errors
 from intff.model import Model
 from intff.networks import Network
 from intff.objectives import Objective, StepLosses
 from intff.progress import Event, Finished
 from intff.recorded import Recorded, Take, plainly
-from intff.runs import REPORT_SECONDS, Run, added, clear, make_repeatable, named_memory_errors, on_cpu
+from intff.runs import REPORT_SECONDS, Run, added, clear, make_repeatable, on_cpu
 from intff.spec import TrainSpec
 
 
@@ -82,11 +83,11 @@ class StackedTrainer:
             self._images = Movable(torch.cat(images) if len(images) > 1 else images[0], first.jitter)
             self.runs = [Run(spec, data[spec.training.seed], build_network(spec).to(self.device)) for spec in specs]
             self._stack = Stack([run.network for run in self.runs], build_objective(specs[0], self.runs[0].network))
+            # Adam has one rate for all, so it moves zeros, by the schedule alone; a run goes its own rate times as far.
+            self._moves = nn.Parameter(torch.zeros_like(self._stack.weights))
+            self._rates = torch.tensor([[spec.training.learning_rate] for spec in specs], device=self.device)
+            self._optimizer = Adam([self._moves])
         self._seeds = list(data)
-        # Adam has one rate for all, so it moves zeros, by the schedule alone; a run goes its own rate times as far.
-        self._moves = nn.Parameter(torch.zeros_like(self._stack.weights))
-        self._rates = torch.tensor([[spec.training.learning_rate] for spec in specs], device=self.device)
-        self._optimizer = Adam([self._moves])
         self._sums: StepLosses | None = None
         self._take: Take = Recorded() if self.device.type == "cuda" else plainly
 

@@ -13,10 +13,11 @@ from intff.batches import Movable, draw_epoch
 from intff.build import build_network, choose_device, draw_negatives
 from intff.export import Manifest, export_model
 from intff.learning import Learner
+from intff.memory import named_memory_errors
 from intff.objectives import StepLosses
 from intff.progress import EpochEnd, Event, Result, Step
 from intff.recorded import Recorded, Take, plainly
-from intff.runs import REPORT_SECONDS, Run, added, clear, make_repeatable, named_memory_errors, on_cpu
+from intff.runs import REPORT_SECONDS, Run, added, clear, make_repeatable, on_cpu
 from intff.spec import TrainSpec
 
 
@@ -51,8 +52,8 @@ class Trainer:
             data = training_data.load(spec, self.device, data_dir=data_dir, show_download=show_download)
             self._images = Movable(data.train_images, spec.training.jitter)
             self.network = build_network(spec).to(self.device)
-        self._run = Run(spec, data, self.network)
-        self._learner = Learner(spec, self.network)
+            self._run = Run(spec, data, self.network)
+            self._learner = Learner(spec, self.network)
         self._sums: StepLosses | None = None
         self._take: Take = Recorded() if self.device.type == "cuda" else plainly
         self._result: Result | None = None

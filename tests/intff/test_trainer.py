@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from intff import Trainer, TrainSpec, runs, training_data
+from intff.adam import Adam
 from intff.build import build_network
 from intff.calibration import fitted_unit_weights
 from intff.checkpoint import History
@@ -23,6 +24,7 @@ from intff.networks import GoodnessNetwork, Network
 from intff.objectives import StepLosses
 from intff.progress import EpochEnd, EpochMetrics, Event, Finished, Result, Started, Step
 from intff.spec import read_spec
+from intff.stacked import StackedTrainer
 
 SpecOf = Callable[..., TrainSpec]
 
@@ -211,6 +213,27 @@ def test_a_network_larger_than_the_memory_is_told_so() -> None:
     spec = read_spec({"dataset": "digits", "architecture": "64,(1000000000,1000000000)"})
     with pytest.raises(OutOfMemory, match="make the batch or the network smaller"):
         Trainer(spec)
+
+
+@pytest.mark.parametrize("step", ["__init__", "load_state_dict"])
+@pytest.mark.parametrize("raised", [torch.OutOfMemoryError("CUDA"), RuntimeError("can't allocate memory")], ids=str)
+def test_so_is_one_whose_optimizer_is(
+    step: str, raised: Exception, digits_spec: SpecOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is made, or read from a checkpoint, which is not called damaged for it."""
+    spec = digits_spec(epochs=2)
+    trainer, _ = _run(spec)
+    trainer.save_checkpoint(tmp_path / "checkpoint")
+
+    def without_memory(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(Adam, step, without_memory)
+    with pytest.raises(OutOfMemory, match="make the batch or the network smaller"):
+        Trainer(spec, resume_from=tmp_path / "checkpoint")
+    if step == "__init__":
+        with pytest.raises(OutOfMemory):
+            StackedTrainer([spec])
 
 
 def test_with_one_unit_the_order_of_units_changes_nothing(digits_spec: SpecOf) -> None:
