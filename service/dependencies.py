@@ -67,10 +67,12 @@ class SignedInRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The framework's own handler, behind the check."""
         handle = super().get_route_handler()
+        takes_body = self.body_field is not None or "requestBody" in (self.openapi_extra or {})
 
         async def check_and_handle(request: Request) -> Response:
             sign_in(request.scope, request.app.state.parts)
-            require_plain(request)
+            if takes_body:
+                require_plain(request)
             return await handle(StrictRequest(request.scope, request.receive))
 
         return check_and_handle

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from intff.errors import ImageError, IntffError
 from intff.images import count_pixels, from_file, from_json
 from service.errors import InvalidRequest, UnsupportedMediaType
+from service.json_bodies import require_single_keys
 
 Floats = NDArray[np.float32]
 Invert = Literal["auto", "true", "false"]
@@ -26,6 +27,8 @@ ACCEPTED = "application/json, image/*, multipart/form-data or application/octet-
 
 _INVERT: dict[Invert, bool | Literal["auto"]] = {"auto": "auto", "true": True, "false": False}
 _SCALES = ("bytes", "unit")
+_MARKS_OF_ONE_KEY = 2
+_MARKS_WITH_SCALE = 6  # of two keys, and of what the scale is
 _SMALL_BYTES = 32 * 1024
 _SMALL_PIXELS = 64 * 64
 _LARGEST_IMAGES = 4  # in one request; with the default limit each takes a thread a third of a second
@@ -126,7 +129,7 @@ async def _read_form(request: Request, limits: ImageLimits) -> ImageBody:
         parts = form.multi_items()
         for name, part in parts:
             if not isinstance(part, UploadFile):
-                msg = f"a part of this form is an image file, got text; with curl write -F '{name}=@digit.png'"
+                msg = "every part of this form is an image file, got text; with curl an image is -F 'image=@digit.png'"
                 raise InvalidRequest(msg, field=name)
         if not parts:
             msg = "at least one image file is needed, got an empty form"
@@ -137,6 +140,8 @@ async def _read_form(request: Request, limits: ImageLimits) -> ImageBody:
 
 
 def _from_json_body(data: bytes, shape: Shape, limits: ImageLimits) -> Floats:
+    if not _has_single_keys(data):
+        require_single_keys(data)
     try:
         no_booleans = b"r" not in data and b"f" not in data  # one letter of each; no other word here has it
         return _from_parsed(orjson.loads(data), shape, limits, no_booleans=no_booleans)
@@ -144,6 +149,15 @@ def _from_json_body(data: bytes, shape: Shape, limits: ImageLimits) -> Floats:
         # Whatever is wrong, the other parser knows better: it reads NaN and numbers of any length,
         # and says more of what is no JSON at all. It takes three times as long.
         return _from_parsed(_parsed(data), shape, limits)
+
+
+def _has_single_keys(data: bytes) -> bool:
+    """Whether it is plain that no key is there twice, from the quotation marks: the parsers here keep the last one."""
+    marks = data.count(b'"')
+    if marks == _MARKS_OF_ONE_KEY:
+        return True
+    is_scaled = data.count(b'"images"') == data.count(b'"scale"') == 1 and b"\\" not in data
+    return is_scaled and marks == _MARKS_WITH_SCALE
 
 
 def _parsed(data: bytes) -> Any:  # noqa: ANN401 -- whatever was sent

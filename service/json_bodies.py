@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 from fastapi import Request
@@ -19,12 +20,29 @@ class StrictRequest(Request):
 
         Raises:
             json.JSONDecodeError: it is no JSON.
-            InvalidRequest: an object has a key twice, so that it depends on the reader what it says.
+            InvalidRequest: an object has a key twice, so that it depends on the reader what it says, or an
+                integer has thousands of digits.
         """
         if not hasattr(self, "_json"):
             text = (await self.body()).decode()  # RFC 8259: between programs it is UTF-8
-            self._json = json.loads(text, object_pairs_hook=_object)
+            try:
+                self._json = json.loads(text, object_pairs_hook=_object)
+            except json.JSONDecodeError:
+                raise
+            except ValueError as error:  # Python reads no integer of more than 4,300 digits
+                msg = "an integer of this JSON has thousands of digits"
+                raise InvalidRequest(msg, field="body") from error
         return self._json
+
+
+def require_single_keys(data: bytes) -> None:
+    """Refuse JSON in which an object has a key twice; what is no JSON at all is left to who reads it.
+
+    Raises:
+        InvalidRequest: naming the key.
+    """
+    with suppress(ValueError, RecursionError):
+        json.loads(data.decode(), object_pairs_hook=_object, parse_int=float)
 
 
 def require_plain(request: Request) -> None:

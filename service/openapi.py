@@ -49,7 +49,6 @@ def install(app: FastAPI) -> None:
                 routes=app.routes,
             )
             _drop_foreign_errors(described)
-            _let_presets_fill_in(described)
             problem = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
             described["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem}
             app.openapi_schema = described
@@ -68,14 +67,6 @@ def _without_keys(described: dict[str, Any]) -> dict[str, Any]:
         for path, operations in described["paths"].items()
     }
     return {**described, "paths": paths}
-
-
-def _let_presets_fill_in(described: dict[str, Any]) -> None:
-    """Require no units of an architecture that is sent: beside a `preset` it may say nothing but its activation.
-
-    Without one a 422 asks for them, as it does for all that depends on other fields.
-    """
-    described["components"]["schemas"]["Layers-Input"].pop("required")
 
 
 def _drop_foreign_errors(described: dict[str, Any]) -> None:

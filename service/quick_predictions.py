@@ -90,6 +90,8 @@ def _small_kind(scope: Scope) -> Kind | None:
             kind = _KINDS.get(value)
         elif name == b"content-length":
             length = value
+        elif name == b"content-encoding":
+            return None
     is_small = length.isdigit() and int(length) <= min(_MOST_BYTES, scope["app"].state.parts.settings.max_body_bytes)
     return kind if is_small else None
 

@@ -40,12 +40,14 @@ def job_of(row: tables.Job, live_queues: Collection[str]) -> Job:
 
 def _progress(row: tables.Job, live_queues: Collection[str]) -> Progress:
     told: Mapping[str, Any] = row.progress or {}
-    waits = row.status == JobStatus.QUEUED and row.queue not in live_queues
+    status = JobStatus(row.status)
+    waits = status is JobStatus.QUEUED and row.queue not in live_queues
     return Progress(
         epoch=told.get("epoch", 0),
         epochs=told.get("epochs", row.spec["training"]["epochs"]),
-        fraction=told.get("fraction", 0.0),
-        eta_seconds=told.get("eta_seconds"),
+        # A run that stopped early has ended as well.
+        fraction=1.0 if status is JobStatus.SUCCEEDED else told.get("fraction", 0.0),
+        eta_seconds=told.get("eta_seconds") if status is JobStatus.RUNNING else None,
         waiting=f"no live worker serves the queue {row.queue!r}; the job starts when one does" if waits else None,
     )
 

@@ -10,7 +10,9 @@ import torch
 from intff.errors import IntffError, OutOfMemory
 
 DISK_FULL = "disk_full"
-LONGEST_MESSAGE = 500
+_LONGEST_MESSAGE = 500
+_LONGEST_OWN_MESSAGE = 4000
+"""Of an error that this project words: a data set's says where it was looked for, and at its end what to do."""
 
 
 def describe(error: BaseException) -> tuple[str, str]:
@@ -18,12 +20,12 @@ def describe(error: BaseException) -> tuple[str, str]:
     if is_disk_full(error):
         return DISK_FULL, "the worker ran out of disk space; free some, and submit the job again"
     if isinstance(error, IntffError):
-        return error.code, str(error)[:LONGEST_MESSAGE]
+        return error.code, str(error)[:_LONGEST_OWN_MESSAGE]
     if _is_out_of_memory(error):
         return OutOfMemory.code, "training needed more memory than there is; make the batch or the network smaller"
     first_line = next(iter(str(error).splitlines()), "")
     message = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
-    return IntffError.code, message[:LONGEST_MESSAGE]
+    return IntffError.code, message[:_LONGEST_MESSAGE]
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -19,6 +19,7 @@ Shape = tuple[int, int, int]
 
 _DEEPEST = 3  # lists in an image: channels, rows, pixels
 _LONGEST_SHOWN = 40
+_BRIGHTEST = 255
 
 
 def from_json(
@@ -69,13 +70,13 @@ def _read_quickly(images: Sequence[Any], shape: Shape, scale: str | None, *, no_
     if scale != "unit":
         with suppress(TypeError, ValueError):  # a float among them, or out of range
             pixels = np.frombuffer(b"".join(map(bytes, rows)), np.uint8)
-            return _floats(pixels.astype(np.float32), 255, shape)
+            return _floats(pixels.astype(np.float32), _BRIGHTEST, shape)
     pack = struct.Struct(f"{len(rows[0])}f").pack  # several times as fast as an array of them
     try:
         numbers = np.frombuffer(b"".join([pack(*row) for row in rows]), np.float32)
     except (struct.error, OverflowError):  # no number, or one far out of range
         return None
-    top = 255 if scale == "bytes" else 1  # and integers alone, if out of range before, are so now
+    top = _BRIGHTEST if scale == "bytes" else 1  # and integers alone, if out of range before, are so now
     in_range = numbers.min() >= 0 and numbers.max() <= top  # NaN fails both
     return _floats(numbers, top, shape) if in_range else None
 
@@ -125,7 +126,7 @@ def _read_slowly(images: Sequence[Any], shape: Shape, scale: str | None, field: 
         numbers = [number for _, number in _walk(image, _accepted_form(image, shape, path), path)]
         has_float = has_float or float in set(map(type, numbers))
         arrays.append(_as_array([image], shape))
-    top = 255 if scale == "bytes" or (scale is None and not has_float) else 1
+    top = _BRIGHTEST if scale == "bytes" or (scale is None and not has_float) else 1
     for image, path, read in zip(images, paths, arrays, strict=True):
         # NaN fails both comparisons, and only a number far too large makes no array.
         if read is None or not (read.min() >= 0 and read.max() <= top):
@@ -187,7 +188,8 @@ def _out_of_range(number: float, top: int, scale: str | None) -> str:
     if scale:
         return f"with scale {scale} a pixel is {given}"
     if top == 1:
-        return f'with a float among the pixels each is {given}; for 0 to 255 set "scale" to "bytes"'
+        advice = '; for 0 to 255 set "scale" to "bytes"' if 1 < number <= _BRIGHTEST else ""
+        return f"with a float among the pixels each is {given}{advice}"
     return f"pixels that are all integers are bytes, {given}"
 
 

@@ -23,6 +23,8 @@ def _filled(items: tuple[Any, ...]) -> tuple[Any, ...]:
 _Filled = AfterValidator(_filled)
 _AT_LEAST_ONE: dict[str, Any] = {"minItems": 1}
 
+_DEFAULT_UNITS = ((200, 200, 200), (50, 50))  # the paper's larger network (Table 1)
+
 Unit = Annotated[tuple[Layer, ...], Field(max_length=64, fail_fast=True, json_schema_extra=_AT_LEAST_ONE), _Filled]
 
 
@@ -35,7 +37,9 @@ class Layers(SpecPart):
         | None
     ) = None
     """Channels, height and width of one image; null takes the data set's."""
-    units: Annotated[tuple[Unit, ...], Field(max_length=64, fail_fast=True, json_schema_extra=_AT_LEAST_ONE), _Filled]
+    units: Annotated[
+        tuple[Unit, ...], Field(max_length=64, fail_fast=True, json_schema_extra=_AT_LEAST_ONE), _Filled
+    ] = _DEFAULT_UNITS
     """Each hidden unit's layers; a bare number is a dense layer of so many neurons. Or all of it in the paper's
     notation, as in `784,(200,200,200),(50,50)`."""
     activation: Literal["relu", "leaky_relu", "gelu", "silu", "tanh"] = "silu"

@@ -22,7 +22,6 @@ from intff.spec.shapes import unit_shapes
 from intff.spec.training import Training
 
 _ARCHITECTURE: TypeAdapter[Layers] = TypeAdapter(Architecture)
-_DEFAULT_UNITS = ((200, 200, 200), (50, 50))  # the paper's larger network (Table 1)
 
 _GROUPED: dict[str, Any] = {
     "label_encoding": {"kind": "groups"},
@@ -43,7 +42,7 @@ class TrainSpec(SpecPart):
     version: Literal[1] = 1
     dataset: Dataset = Mnist()
     noise: Noise = NoNoise()
-    architecture: Architecture = Layers(units=_DEFAULT_UNITS)
+    architecture: Architecture = Layers()
     algorithm: Algorithm = IntFF()
     training: Training = Training()
 

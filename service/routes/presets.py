@@ -14,7 +14,7 @@ router = APIRouter(
     prefix="/v1/presets",
     tags=["presets"],
     **SIGNED_IN,
-    responses=documented("unauthorized", "rate_limited", "internal_error"),
+    responses=documented("unauthorized", "rate_limited", "internal_error", "unavailable"),
 )
 
 

@@ -109,7 +109,7 @@ class JobRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     spec: TrainSpec
-    name: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+    name: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)] | None = None
     """For people; need not be unique."""
     metadata: Metadata = {}
     """Kept and returned as it is: flat, and small."""
@@ -138,6 +138,7 @@ class Progress(BaseModel):
     fraction: float = 0.0
     """Of the whole run, 0 to 1."""
     eta_seconds: float | None = None
+    """To go, while it runs."""
     waiting: Annotated[str | None, Field(exclude_if=lambda says: says is None)] = None
     """Why a queued job does not start; only there when no live worker would take it."""
 

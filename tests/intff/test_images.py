@@ -120,6 +120,13 @@ def test_what_is_wrong_is_named(images: Any, field: str, says: str) -> None:
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize(("value", "is_advised"), [(255.0, True), (float("nan"), False), (-0.5, False), (1e9, False)])
+def test_another_scale_is_advised_where_it_would_do(value: float, *, is_advised: bool) -> None:
+    with pytest.raises(ImageError) as caught:
+        from_json([[*[0.5] * 783, value]])
+    assert ('set "scale" to "bytes"' in str(caught.value)) == is_advised
+
+
 def test_a_range_error_names_the_scale_that_was_asked_for() -> None:
     with pytest.raises(ImageError, match="with scale unit a pixel is from 0 to 1, got 255"):
         from_json([FLAT], scale="unit")

@@ -21,6 +21,7 @@ from service.app import create_app
 from store import queries
 from store.database import Sessions
 from store.settings import Settings
+from store.statuses import JobStatus
 
 SHORT = {"spec": {"dataset": "digits", "architecture": "64,(8),(4)"}}
 
@@ -146,10 +147,23 @@ def test_what_is_not_json_is_told_apart(client: httpx.Client) -> None:
 
     for content in (b"{", b"", b"\xff", b'{"spec": ' + b"[" * 100_000, b'{"spec": ' + b"9" * 5000 + b"}"):
         problem(post(content), 422, "invalid_request")
+    enormous = b'{"spec": {"training": {"seed": ' + b"9" * 5000 + b"}}}"
+    assert "thousands of digits" in problem(post(enormous), 422, "invalid_request")["detail"]
     assert "theta" in problem(post(b'{"spec": {"algorithm": {"theta": NaN}}}'), 422, "invalid_spec")["detail"]
     assert "finite" in problem(post(b'{"spec": {}, "metadata": {"a": Infinity}}'), 422, "invalid_request")["detail"]
     assert "-H 'Content-Type: application/json'" in problem(post(b"{}", None), 415, "unsupported_media_type")["detail"]
     problem(post(b"{}", "text/plain"), 415, "unsupported_media_type")
+    long = b'{"spec": {}, "name": "' + b"x" * 201 + b'"}'
+    assert "at most 200 characters" in problem(post(long), 422, "invalid_request")["detail"]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_only_a_body_can_be_in_a_form_that_is_not_read(client: httpx.Client) -> None:
+    compressed = {"Content-Encoding": "gzip"}
+    problem(client.post("/v1/jobs", json=SHORT, headers=compressed), 415, "unsupported_media_type")
+    job = client.post("/v1/jobs", json=SHORT).json()["id"]
+    assert client.get(f"/v1/jobs/{job}", headers=compressed).status_code == 200
+    assert client.post(f"/v1/jobs/{job}/cancel", headers=compressed).status_code == 200
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -235,6 +249,25 @@ def test_metrics_are_listed_in_the_order_of_epochs(client: httpx.Client, db: Ses
     shown = client.get(f"/v1/jobs/{job.id}").json()
     assert shown["latest_metrics"] == metrics_of(2)
     assert shown["progress"] == {"epoch": 2, "epochs": 2, "fraction": 1.0, "eta_seconds": None}
+
+
+@pytest.mark.parametrize(
+    ("end", "fraction"), [(JobStatus.SUCCEEDED, 1.0), (JobStatus.FAILED, 0.3), (JobStatus.PAUSED, 0.3)]
+)
+def test_what_does_not_run_has_nothing_to_go(
+    client: httpx.Client, db: Sessions, make_job: Any, end: JobStatus, fraction: float
+) -> None:
+    """And a run that stopped early has ended."""
+    job = make_job()
+    told = {"epoch": 3, "epochs": 10, "fraction": 0.3, "eta_seconds": 7.0}
+    with db.begin() as session:
+        claim = queries.claim(session, job.id, worker="w", lease_seconds=60, max_attempts=3)
+        assert claim is not None
+        queries.renew(session, claim, told)
+    assert client.get(f"/v1/jobs/{job.id}").json()["progress"] == told
+    with db.begin() as session:
+        queries.get_job(session, job.id, owner=None).status = end
+    assert client.get(f"/v1/jobs/{job.id}").json()["progress"] == {**told, "fraction": fraction, "eta_seconds": None}
 
 
 def test_a_failed_job_says_why(client: httpx.Client, db: Sessions, make_job: Any) -> None:

@@ -168,6 +168,33 @@ def test_bad_json_is_a_422_that_names_the_field(
     assert field is None or errors[0]["field"] == field
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"images": [[0, 0, 0, 0]], "images": [[1, 1, 1, 1]]}',
+        b'{"images": [[0, 0, 0, 0]], "\\u0069mages": [[1, 1, 1, 1]]}',
+        b'{"images": [[0, 0, 0, 0]], "scale": "unit", "scale": "bytes"}',
+        b'{"images": [[0, 0, 0, 0]], "scale": null, "\\u0073cale": null}',
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused(client: httpx.Client, make_model: Any, body: bytes) -> None:
+    path = f"/v1/models/{make_model()}/predict"
+    for _ in range(2):  # the second time the model is in memory, and another reads the body
+        response = client.post(path, content=body, headers={"Content-Type": "application/json"})
+        assert "twice" in problem(response, 422, "invalid_request")["detail"]
+
+
+@pytest.mark.parametrize("scale", ["null", '"bytes"', '"\\u0062ytes"'])
+def test_a_scale_may_be_there_once(client: httpx.Client, make_model: Any, scale: str) -> None:
+    path = f"/v1/models/{make_model()}/predict"
+    body = f'{{"scale": {scale}, "images": [[0, 255, 51, 1]]}}'
+    answers = [
+        client.post(path, content=each, headers={"Content-Type": "application/json"}).json()
+        for each in (body, '{"images": [[0, 255, 51, 1]]}')
+    ]
+    assert answers[0] == answers[1]
+
+
 def test_text_sent_as_png_is_named(client: httpx.Client, make_model: Any) -> None:
     response = client.post(
         f"/v1/models/{make_model()}/predict", content=b"hello, I am text", headers={"Content-Type": "image/png"}

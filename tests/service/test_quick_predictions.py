@@ -66,6 +66,15 @@ def test_what_is_wrong_is_refused_as_ever(client: httpx.Client, make_model: Any,
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+def test_a_body_that_is_called_compressed_is_refused_as_ever(client: httpx.Client, make_model: Any) -> None:
+    path = f"/v1/models/{make_model()}/predict"
+    statuses = [
+        client.post(path, json=BODY, headers={"Content-Encoding": coding}).status_code
+        for coding in ("gzip", "identity", "gzip")
+    ]
+    assert statuses == [415, 200, 415]
+
+
 def test_it_is_counted_and_has_its_request_id(client: httpx.Client, make_model: Any) -> None:
     path = f"/v1/models/{make_model()}/predict"
     for number in range(3):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from intff.errors import DatasetCorrupt, Diverged
+from intff.errors import DatasetCorrupt, DatasetUnavailable, Diverged
 from worker.failures import describe
 
 
@@ -38,3 +38,8 @@ def test_an_unexpected_error_is_told_by_its_kind_and_first_line_only() -> None:
     assert describe(ValueError("bad value\nwith details"))[1] == "ValueError: bad value"
     assert describe(ValueError())[1] == "ValueError"
     assert len(describe(ValueError("x" * 2000))[1]) == 500
+
+
+def test_where_a_data_set_was_looked_for_is_told_to_its_end() -> None:
+    lines = "\n".join(["no copy was found", *["looked in a folder with a long name" * 4] * 12, "set INTFF_DATA_DIR"])
+    assert describe(DatasetUnavailable(lines)) == ("dataset_unavailable", lines)
