@@ -10,9 +10,9 @@ from intff.layers import Convolution, Dense
 from intff.networks import Network, Scores
 from intff.spec.limits import SCORED_AT_ONCE
 
-_NUMBERS_IN_CACHE = 500_000
-"""One layer's activations at once on a CPU, whose caches then hold them: more take longer, and so do fewer, for each
-piece has its price. Benchmarked in docs/performance.md."""
+_ACTIVATIONS_AT_ONCE = 500_000
+"""Of one layer, on a CPU, whose caches then hold them: more take longer, and so do fewer, for each piece has its price.
+Measured in docs/performance.md."""
 _ROWS_OF_MAPS = 200
 """Rows of activations at once where there are convolutions."""
 _KEPT_BYTES = 2**24
@@ -61,7 +61,7 @@ def _rows_in_cache(network: Network) -> int:
     if any(isinstance(module, Convolution) for module in network.modules()):
         return _ROWS_OF_MAPS
     widest = max((len(module.weight) for module in network.modules() if isinstance(module, Dense)), default=1)
-    return max(1, _NUMBERS_IN_CACHE // widest)
+    return max(1, _ACTIVATIONS_AT_ONCE // widest)
 
 
 def _keep_freed_memory() -> None:

@@ -15,11 +15,16 @@ def named_memory_errors() -> Iterator[None]:
     """Turn what torch raises when the memory is used up into `OutOfMemory`."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        msg = f"training needed more memory than the device has; make the batch or the network smaller ({error})"
-        raise OutOfMemory(msg) from error
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
-        msg = "training needed more memory than this machine has; make the batch or the network smaller"
+        first_line = str(error).partition("\n")[0]
+        msg = f"training needed more memory than there is; make the batch or the network smaller ({first_line})"
         raise OutOfMemory(msg) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is one by which torch or Python says that the memory is used up."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

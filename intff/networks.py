@@ -115,7 +115,8 @@ class GoodnessNetwork(nn.Module):
 
         Args:
             images: [batch, channels, height, width].
-            rows: of activations at once, of those that come from all images and labels; None for all.
+            rows: how many rows of activations to compute at once, images times labels where labels are not groups;
+                None computes all at once.
 
         Returns:
             [batch, units, labels]

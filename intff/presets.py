@@ -29,7 +29,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         {"architecture": "784,(200,200,200),(50,50)", "algorithm": "intff", "training": {"epochs": 4}},
     ),
     "digits": (
-        "scikit-learn's bundled 8x8 digits, for a machine without a network",
+        "scikit-learn's bundled 8x8 digits, for a machine without internet",
         {
             "dataset": "digits",
             # Convolutions, for the test set's writers are others than the training set's: of 360 training images held

@@ -27,7 +27,7 @@ _QUIET = {"/healthz", "/readyz", "/metrics"}  # asked every few seconds by machi
 
 
 class Access:
-    """Outermost middleware of the application."""
+    """Around the whole framework; before it stands only `QuickPredictions`, which notes its own answers."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
@@ -63,10 +63,10 @@ class Access:
                 await response(scope, receive, noting_send)
             finally:
                 route = getattr(scope.get("route"), "path", "unknown")
-                tell(self.metrics, scope, route, status or 499, perf_counter() - began)
+                note_answer(self.metrics, scope, route, status or 499, perf_counter() - began)
 
 
-def tell(metrics: Metrics, scope: Scope, route: str, status: int, seconds: float, **more: str) -> None:
+def note_answer(metrics: Metrics, scope: Scope, route: str, status: int, seconds: float, **more: str) -> None:
     """Count an answered request, and write its line."""
     metrics.saw_request(scope["method"], route, status, seconds)
     # Of thousands of predictions a second the metrics tell enough; their lines would fill the disk.

@@ -75,7 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     app = Application(metrics, **openapi.ABOUT, lifespan=lifespan)
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
-    app.add_middleware(Access, metrics=metrics)  # added last, so outermost
+    app.add_middleware(Access, metrics=metrics)  # added last, so outside the other
     errors.install(app)
     for routes in (jobs, events, plots, models, predictions, presets, health):
         app.include_router(routes.router)

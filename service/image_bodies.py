@@ -29,7 +29,7 @@ _INVERT: dict[Invert, bool | Literal["auto"]] = {"auto": "auto", "true": True, "
 _SCALES = ("bytes", "unit")
 _MARKS_OF_ONE_KEY = 2
 _MARKS_WITH_SCALE = 6  # of two keys, and of what the scale is
-_SMALL_BYTES = 32 * 1024
+SMALL_BYTES = 32 * 1024
 _SMALL_PIXELS = 64 * 64
 _LARGEST_IMAGES = 4  # in one request; with the default limit each takes a thread a third of a second
 
@@ -59,7 +59,7 @@ class ImageBody:
     @property
     def is_small(self) -> bool:
         """Whether it decodes faster than a thread starts: a few images of numbers, or a little PNG."""
-        is_short = len(self.data) == 1 and len(self.data[0]) <= _SMALL_BYTES
+        is_short = len(self.data) == 1 and len(self.data[0]) <= SMALL_BYTES
         return is_short and (self.kind != "files" or _png_pixels(self.data[0]) <= _SMALL_PIXELS)
 
     def most_images(self, shape: Shape) -> int:
@@ -143,7 +143,7 @@ def _from_json_body(data: bytes, shape: Shape, limits: ImageLimits) -> Floats:
     if not _has_single_keys(data):
         require_single_keys(data)
     try:
-        no_booleans = b"r" not in data and b"f" not in data  # one letter of each; no other word here has it
+        no_booleans = b"r" not in data and b"f" not in data  # no other word of a right body has an r or an f
         return _from_parsed(orjson.loads(data), shape, limits, no_booleans=no_booleans)
     except (IntffError, ValueError):
         # Whatever is wrong, the other parser knows better: it reads NaN and numbers of any length,

@@ -1,4 +1,4 @@
-"""JSON that means one thing only: plain UTF-8, and no key twice. NaN is left to the fields, which name themselves."""
+"""JSON that means one thing only: plain UTF-8, and no key twice. NaN passes: its field refuses it later, by name."""
 
 from __future__ import annotations
 

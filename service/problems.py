@@ -29,11 +29,13 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "unauthorized": Kind(
-        401, "A valid API key is needed", "send one of the configured keys as 'Authorization: Bearer'"
+        401, "A valid API key is needed", "this service asks for an API key; send one as 'Authorization: Bearer KEY'"
     ),
     "not_found": Kind(404, "There is no such thing", "there is no job 'job_06f2k4m8'"),
     "method_not_allowed": Kind(405, "The route has no such method", "POST is not possible here; allowed: GET"),
-    "conflict": Kind(409, "The job's status does not allow this", "the job is succeeded and cannot be paused"),
+    "conflict": Kind(
+        409, "The job's status does not allow this", "job job_06f2k4m8 has succeeded and cannot be paused any more"
+    ),
     "idempotency_key_reused": Kind(
         409, "The Idempotency-Key was used for another request", "the key 'a1' already belongs to another job"
     ),
@@ -44,18 +46,22 @@ KINDS: dict[str, Kind] = {
         415, "The body has a type that is not read here", "this route reads application/json, got text/plain"
     ),
     "invalid_request": Kind(
-        422, "The request is not valid", "limit: Input should be less than or equal to 200, got '0'"
+        422, "The request is not valid", "limit: Input should be less than or equal to 200, got '500'"
     ),
     "invalid_spec": Kind(
         422,
         "The training spec cannot be run",
-        "spec.architecture: '784,(200' has a parenthesis that is never closed",
+        "spec.architecture: expected a width such as 200 or a hidden unit such as (50,50) at '(200' in '784,(200'",
     ),
     "invalid_image": Kind(
-        422, "An image cannot be read", "images.0: an image of this model has 784 pixels, got a list of 783"
+        422,
+        "An image cannot be read",
+        "images.0: an image is 1 x 28 x 28 or 28 x 28 numbers, nested, or 784 in one list; got 783",
     ),
     "quota_exceeded": Kind(
-        429, "Too many jobs are waiting", "1,000 jobs are queued, the most allowed; try again later"
+        429,
+        "Too many unfinished jobs",
+        "at most 1000 unfinished jobs are allowed, and there are 1000; wait for one to finish or cancel one",
     ),
     "rate_limited": Kind(429, "Too many requests", "a key may send 500 requests a second, and 1,000 at once"),
     "internal_error": Kind(500, "The server failed", "the server failed; its log has more under this request id"),

@@ -9,25 +9,24 @@ from time import perf_counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from intff.errors import IntffError
-from service.access import id_of, tell
+from service.access import id_of, note_answer
 from service.batches import Batches
 from service.dependencies import sign_in
-from service.image_bodies import ImageBody, Kind
+from service.image_bodies import SMALL_BYTES, ImageBody, Kind
 from service.metrics import Metrics
 from service.parts import Parts
 from service.prediction import ServedModel
 from service.routes.predictions import PATH, is_quick, written
 
-_PATH = re.compile(r"/v1/models/([^/]+)/predict")
-_END = "/predict"
+_BEFORE_NAME, _AFTER_NAME = PATH.split("{model}")
+_PATH = re.compile(f"{_BEFORE_NAME}([^/]+){_AFTER_NAME}")
 _KINDS: dict[bytes, Kind] = {
     b"application/json": "json",
     b"application/json; charset=utf-8": "json",
     b"application/octet-stream": "raw",
     b"image/png": "files",
 }
-_MOST_BYTES = 32 * 1024
-_PATIENCE_SECONDS = 1.0  # then the route waits for the rest, behind those who watch slow bodies
+_PATIENCE_SECONDS = 1.0  # a slower body goes to the route, where its pace is watched
 
 
 class QuickPredictions:
@@ -64,7 +63,7 @@ class QuickPredictions:
         ]
         await send({"type": "http.response.start", "status": 200, "headers": head})
         await send({"type": "http.response.body", "body": answer})
-        tell(self.metrics, scope, PATH, 200, perf_counter() - began, request_id=request_id)
+        note_answer(self.metrics, scope, PATH, 200, perf_counter() - began, request_id=request_id)
 
     async def _answer(self, served: ServedModel, body: ImageBody, scope: Scope) -> bytes | None:
         if not is_quick(served, body):
@@ -82,7 +81,7 @@ def _small_kind(scope: Scope) -> Kind | None:
     """In what form a small request for a prediction sends its images; None for any other request."""
     if scope["type"] != "http" or scope["method"] != "POST" or scope["query_string"]:
         return None
-    if not scope["path"].endswith(_END):
+    if not scope["path"].endswith(_AFTER_NAME):
         return None
     kind, length = None, b""
     for name, value in scope["headers"]:
@@ -92,7 +91,7 @@ def _small_kind(scope: Scope) -> Kind | None:
             length = value
         elif name == b"content-encoding":
             return None
-    is_small = length.isdigit() and int(length) <= min(_MOST_BYTES, scope["app"].state.parts.settings.max_body_bytes)
+    is_small = length.isdigit() and int(length) <= min(SMALL_BYTES, scope["app"].state.parts.settings.max_body_bytes)
     return kind if is_small else None
 
 
@@ -125,7 +124,7 @@ async def _read(receive: Receive) -> tuple[list[Message], bool]:
 def _at_once(receive: Receive) -> Message | None:
     """The message that has arrived already, as most have: a deadline takes longer than reading it.
 
-    Where there is none, asking for it is broken off, as a deadline does, and another can ask.
+    If none has arrived, the call is closed, as by a deadline, and `receive` may be called again.
     """
     asked = receive().__await__()
     try:

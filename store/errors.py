@@ -3,7 +3,7 @@
 IntffError
 └── StoreError
     ├── SettingsError        a variable of the environment that makes no sense
-    ├── NotFound             no such job, model or alias, or it is another owner's
+    ├── NotFound             no such job, model, alias or key, or it is another owner's
     ├── Conflict             a move that the job's state does not allow
     ├── QuotaExceeded        more unfinished jobs than one owner may have
     ├── BrokerUnavailable    the queue could not be reached in time
@@ -29,7 +29,7 @@ class SettingsError(StoreError, ValueError):
 
 
 class NotFound(StoreError):
-    """There is no such job, model or alias among those that the caller may see."""
+    """There is no such job, model, alias or key among those that the caller may see."""
 
     code = "not_found"
 

@@ -211,7 +211,9 @@ def request_cancel(session: Session, job_id: str, *, owner: str = NO_OWNER) -> J
 
 
 def request_pause(session: Session, job_id: str, *, owner: str = NO_OWNER) -> Job:
-    """Pause a job: at once if it is queued, else its worker is told to stop at the next checkpoint.
+    """Pause a job: at once if it is queued, else its worker is told, and stops within about a second.
+
+    At the epoch's end, with a checkpoint, if that is near; else epochs since its last one will be trained again.
 
     Raises:
         NotFound: there is no such job, or it is another owner's.

@@ -28,11 +28,12 @@ from store.jobs import (
     submit,
 )
 from store.keys import KnownKeys, create_key, known_keys, list_keys, note_use, revoke_key
+from store.leftovers import find_ended, note_files, note_removed
 from store.models import LATEST, get_model, list_models, set_alias
 from store.overview import aliases_of, count_by_status, count_waiting
 from store.pages import Page
 from store.reconcile import Queued, Swept, mark_unpublished, sweep
-from store.workers import beat, live_queues, live_workers
+from store.workers import beat, live_queues, live_workers, retire
 
 __all__ = [
     "LATEST",
@@ -51,6 +52,7 @@ __all__ = [
     "create_key",
     "database_time",
     "fail",
+    "find_ended",
     "get_job",
     "get_model",
     "hand_back",
@@ -62,6 +64,8 @@ __all__ = [
     "live_queues",
     "live_workers",
     "mark_unpublished",
+    "note_files",
+    "note_removed",
     "note_use",
     "record_checkpoint",
     "record_epoch",
@@ -70,6 +74,7 @@ __all__ = [
     "request_cancel",
     "request_pause",
     "request_resume",
+    "retire",
     "revisions",
     "revoke_key",
     "sample_metrics",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
-import torch
-
 from intff.errors import IntffError, OutOfMemory
+from intff.memory import is_out_of_memory
 
 DISK_FULL = "disk_full"
 _LONGEST_MESSAGE = 500
@@ -21,7 +20,7 @@ def describe(error: BaseException) -> tuple[str, str]:
         return DISK_FULL, "the worker ran out of disk space; free some, and submit the job again"
     if isinstance(error, IntffError):
         return error.code, str(error)[:_LONGEST_OWN_MESSAGE]
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return OutOfMemory.code, "training needed more memory than there is; make the batch or the network smaller"
     first_line = next(iter(str(error).splitlines()), "")
     message = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
@@ -43,9 +42,3 @@ def _is_disk_full(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return "No space left on device" in str(error)  # safetensors has only the text
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -76,7 +76,8 @@ def _read_quickly(images: Sequence[Any], shape: Shape, scale: str | None, *, no_
         numbers = np.frombuffer(b"".join([pack(*row) for row in rows]), np.float32)
     except (struct.error, OverflowError):  # no number, or one far out of range
         return None
-    top = _BRIGHTEST if scale == "bytes" else 1  # and integers alone, if out of range before, are so now
+    # Integers that are no bytes come here too: with a top of 1 as well, they are out of range.
+    top = _BRIGHTEST if scale == "bytes" else 1
     in_range = numbers.min() >= 0 and numbers.max() <= top  # NaN fails both
     return _floats(numbers, top, shape) if in_range else None
 
@@ -100,16 +101,14 @@ def _floats(numbers: Floats, top: int, shape: Shape) -> Floats:
     return read
 
 
-def _as_array(images: Sequence[Any], shape: Shape) -> Floats | None:
-    """All images at once, or None if they are not all of one right shape."""
+def _array(image: Sequence[Any], shape: Shape) -> Floats | None:
+    """One image whose form and numbers are right, [1, C, H, W]; None if a number is too large for any float."""
     try:
         with np.errstate(over="ignore"):  # what becomes infinite is out of range
-            numbers = np.array(images, np.float32)
-    except (ValueError, TypeError, OverflowError):
+            read: Floats = np.array(image, np.float32).reshape(1, *shape)
+    except OverflowError:
         return None
-    if numbers.shape[1:] not in _accepted(shape):
-        return None
-    return numbers.reshape(-1, *shape)
+    return read
 
 
 def _accepted(shape: Shape) -> tuple[tuple[int, ...], ...]:
@@ -125,7 +124,7 @@ def _read_slowly(images: Sequence[Any], shape: Shape, scale: str | None, field: 
     for image, path in zip(images, paths, strict=True):
         numbers = [number for _, number in _walk(image, _accepted_form(image, shape, path), path)]
         has_float = has_float or float in set(map(type, numbers))
-        arrays.append(_as_array([image], shape))
+        arrays.append(_array(image, shape))
     top = _BRIGHTEST if scale == "bytes" or (scale is None and not has_float) else 1
     for image, path, read in zip(images, paths, arrays, strict=True):
         # NaN fails both comparisons, and only a number far too large makes no array.

@@ -13,7 +13,7 @@ from intff.spec.train import TrainSpec
 
 _BYTES = 4  # float32
 SCORED_AT_ONCE = 1000
-"""Images of which every label is tried at once, to measure accuracy."""
+"""Images that are scored at once, to measure accuracy; on a CPU their labels are tried in smaller pieces."""
 _COPIES = 4  # weights, their gradients, and Adam's two moments
 
 
@@ -53,7 +53,7 @@ def size_of(spec: TrainSpec) -> Size:
         rows = _rows(spec.algorithm, batch, classes)
     # Each layer's output is kept before and after the activation, and has a gradient.
     activations *= 3 * rows
-    # An epoch has a shuffled copy of the images, and of negative ones where they are images, all of them bytes.
+    # Bytes: the images as they came, once more with black margins where they are shifted, and negative images.
     images = 2 * trained_on * spec.architecture.input_size
     return Size(learned, _BYTES * (_COPIES * learned + activations + images))
 

@@ -12,7 +12,7 @@ OVERLAY = {"kind": "intff", "label_encoding": "overlay", "negatives": {"kind": "
 @pytest.mark.parametrize(
     ("architecture", "algorithm"),
     [
-        ("64,(500),10", "intff"),
+        ("64,(1000),10", "intff"),
         ("64,(500),10", OVERLAY),
         ("64,(500),10", {"kind": "intff", "label_encoding": "embedding", "negatives": "random_label"}),
         ("64,(11C3,P2),(12)", "intff"),
@@ -20,7 +20,7 @@ OVERLAY = {"kind": "intff", "label_encoding": "overlay", "negatives": {"kind": "
     ],
 )
 def test_scoring_in_pieces_is_scoring_at_once(architecture: str, algorithm: object) -> None:
-    """Of 1, 10, 10, 1 and 10 rows of activations each, so that pieces hold 800, 80, 80, 200 and 20 images."""
+    """Of 1, 10, 10, 1 and 10 rows of activations each, so that pieces hold 500, 100, 100, 200 and 20 images."""
     network = build_network(read_spec({"dataset": "digits", "architecture": architecture, "algorithm": algorithm}))
     images = torch.randint(256, (1030, 1, 8, 8), generator=seeded(0, "test")).to(torch.uint8)
     scores = score(network, images)
