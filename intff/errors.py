@@ -14,7 +14,8 @@
     └── MissingExtra         a feature whose optional packages are not installed
 
 Each class carries a stable `code`, the same in an HTTP problem, a failed job's
-`error.code` and `--json` output. A message says the rule, what arrived, and the remedy.
+`error.code` and the `error` of a row of `intff reproduce --json`. A message says the
+rule, what arrived, and the remedy.
 """
 
 from __future__ import annotations

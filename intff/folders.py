@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -16,20 +17,29 @@ def new_folder(target: Path) -> Iterator[Path]:
     """Fill a temporary folder beside `target`, and give it that name once all is on the disk.
 
     Args:
-        target: must not exist, or be an empty folder.
+        target: must not exist, or be an empty folder that can be replaced; a link stands for what it leads to.
 
     Raises:
         FileExistsError: `target` already holds something.
+        OSError: it cannot be made there.
     """
+    target = target.resolve()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         msg = f"{target} already exists and is not an empty folder"
         raise FileExistsError(msg)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_mount() or target == Path.cwd():
+        msg = f"{target} cannot be replaced, for it is in use as it is; name a new folder inside it"
+        raise OSError(msg)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target.parent)) from error
     filling = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         filling.chmod(0o755)  # mkdtemp's 0700 would hide a model from the process that serves it
         yield filling
         for file in filling.iterdir():
+            file.chmod(0o644)  # and safetensors' 0600 its weights
             _sync(file)
         _sync(filling)
         filling.replace(target)  # an empty folder may be replaced, a full one not
@@ -37,6 +47,23 @@ def new_folder(target: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(filling, ignore_errors=True)
         raise
+
+
+def require_possible(target: Path) -> None:
+    """Find out whether `new_folder` could make a folder, by making one and taking it away again.
+
+    Raises:
+        OSError: it could not; the message says why.
+    """
+    above = [folder for folder in target.resolve().parents if not folder.exists()]
+    with suppress(_Tried), new_folder(target):
+        raise _Tried
+    for folder in above:
+        folder.rmdir()
+
+
+class _Tried(Exception):
+    """Nothing stood in the way."""
 
 
 def sha256(file: Path) -> str:

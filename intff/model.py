@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ class Model:
         """
         images = np.asarray(images)
         shape = self.spec.dataset.image_shape
-        if images.ndim < 2 or len(images) == 0 or images[0].size != np.prod(shape):  # noqa: PLR2004
+        accepted = {shape, (prod(shape),)} | ({shape[1:]} if shape[0] == 1 else set())
+        if len(images.shape) == 0 or len(images) == 0 or images.shape[1:] not in accepted:
             msg = f"the model takes images of shape {list(shape)}, any number of them at once; got {list(images.shape)}"
             raise ImageError(msg, field="images")
         pixels = _pixels(images)
@@ -111,6 +113,9 @@ def load_model(folder: Path | str) -> Model:
     folder = Path(folder)
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
+        if manifest["version"] != 1:
+            msg = f"{folder} has a manifest of version {manifest['version']!r}; this build reads version 1"
+            raise CheckpointError(msg)
         for name in ("spec.json", "weights.safetensors"):
             if sha256(folder / name) != manifest["files"][name]["sha256"]:
                 msg = f"{folder / name} is damaged: it does not have the SHA-256 noted in manifest.json"

@@ -57,6 +57,7 @@ class Trainer:
         self._sums: StepLosses | None = None
         self._take: Take = Recorded() if self.device.type == "cuda" else plainly
         self._result: Result | None = None
+        self._is_within_epoch = False
         if resume_from is not None:
             self._run.history = checkpoint.load(resume_from, spec, self.network, self._learner.optimizer)
 
@@ -77,7 +78,14 @@ class Trainer:
             yield finished
 
     def save_checkpoint(self, folder: Path) -> None:
-        """Write what is needed to go on from the last epoch's end; atomic: the folder is whole or not there."""
+        """Write what is needed to go on from the last epoch's end; atomic: the folder is whole or not there.
+
+        Raises:
+            RuntimeError: an epoch is under way, whose end `EpochEnd` tells.
+        """
+        if self._is_within_epoch:
+            msg = "an epoch is under way; a checkpoint is taken at its end, after EpochEnd"
+            raise RuntimeError(msg)
         checkpoint.save(folder, self.spec, self.network, self._learner.optimizer, self._run.history)
 
     def export_model(self, folder: Path) -> Manifest:
@@ -86,6 +94,7 @@ class Trainer:
         return export_model(folder, self.spec, self.network, self._result)
 
     def _epoch(self, epoch: int) -> Generator[Step, None, EpochEnd]:
+        self._is_within_epoch = True
         run, training = self._run, self.spec.training
         clear(self._sums)
         seen, seconds = 0, 0.0
@@ -107,7 +116,9 @@ class Trainer:
                 resumed = reported = perf_counter()
         sums = on_cpu(self._sums)  # waits for the device
         seconds += perf_counter() - resumed
-        return run.end_epoch(epoch, seconds, sums)
+        ended = run.end_epoch(epoch, seconds, sums)
+        self._is_within_epoch = False
+        return ended
 
     def _learn(self, starts: Tensor, labels: Tensor, negatives: Tensor) -> None:
         """A step, and its losses added to the epoch's."""

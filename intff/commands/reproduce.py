@@ -43,8 +43,14 @@ def reproduce(
     A finished run is kept in a file and never run again, so this may be stopped and started as you like. `report`
     writes results.md and its figures from all runs on record.
     """
+    if out.exists() and not out.is_dir():
+        msg = f"{out} is a file; runs are kept in a folder"
+        raise click.BadParameter(msg, param_hint="--out")
     records = Records(out)
     if what == "report":
+        if records.is_empty:
+            msg = f"{out} holds no runs to report; --out names the folder where `intff reproduce` kept them"
+            raise click.ClickException(msg)
         from intff.reproduce.report import write_report  # noqa: PLC0415 -- loads matplotlib
 
         for file in write_report(records, docs):

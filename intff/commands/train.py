@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,9 +12,13 @@ from intff.commands.figure_file import FigureFile, image_of
 from intff.commands.output import emit
 from intff.commands.progress_bar import TrainingBar
 from intff.commands.spec_options import spec_data, spec_options
+from intff.folders import require_possible
 from intff.plots import figure3, require_matplotlib
 from intff.progress import EpochEnd, EpochMetrics, Event, Finished, Result, Started, Step
 from intff.spec import Limits, TrainSpec, read_spec, require_within
+
+if TYPE_CHECKING:
+    from intff.trainer import Trainer
 
 
 @click.command()
@@ -27,33 +30,42 @@ def train(out: Path | None, plot: Path | None, *, as_json: bool, **options: Any)
     """Train a network and report its test accuracy."""
     spec = read_spec(spec_data(**options))
     require_within(spec, Limits())
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        msg = f"{out} already exists and is not an empty folder; choose another --out"
-        raise click.BadParameter(msg, param_hint="--out")
-    if out is not None and not _is_writable(out):
-        msg = f"{out} cannot be made: no right to write there, or a file stands in the way; choose another --out"
-        raise click.BadParameter(msg, param_hint="--out")
+    if out is not None:
+        _require_possible(out)
     if plot is not None:
         require_matplotlib()
     with TrainingBar() as bar:
-        model_folder, result, epochs = _run(spec, out, bar, as_json=as_json)
+        trainer, result, epochs = _run(spec, bar, as_json=as_json)
+    saved: Path | None = None
+    try:
+        if out is not None:
+            trainer.export_model(out)
+            saved = out
+    finally:  # a disk that is full does not take away what the run came to
+        _tell(result, saved, as_json=as_json)
     if plot is not None:
         _draw(plot, spec, epochs, result)
-    if as_json:
-        facts = asdict(result)
-        emit(event="finished", model=model_folder, **facts)
-    else:
-        click.echo(f"test accuracy {result.test_accuracy:.2%} after {result.train_seconds:.1f} s of training")
-        if model_folder is not None:
-            click.echo(f"the model is in {model_folder}")
-        if plot is not None:
+        if not as_json:
             click.echo(f"the figure is in {plot}")
 
 
-def _is_writable(out: Path) -> bool:
-    """Whether the folder could be made; asked before the training, since it is made after."""
-    there = next(folder for folder in out.absolute().parents if folder.exists())
-    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+def _require_possible(out: Path) -> None:
+    """Ask before the training whether the folder can be made, since it is made after."""
+    try:
+        require_possible(out)
+    except OSError as error:
+        why = str(error) if error.strerror is None else f"{out} cannot be made: {error.strerror.lower()}"
+        msg = f"{why}; choose another --out"
+        raise click.BadParameter(msg, param_hint="--out") from error
+
+
+def _tell(result: Result, saved: Path | None, *, as_json: bool) -> None:
+    if as_json:
+        emit(event="finished", model=None if saved is None else str(saved), **asdict(result))
+        return
+    click.echo(f"test accuracy {result.test_accuracy:.2%} after {result.train_seconds:.1f} s of training")
+    if saved is not None:
+        click.echo(f"the model is in {saved}")
 
 
 def _draw(file: Path, spec: TrainSpec, epochs: list[EpochMetrics], result: Result) -> None:
@@ -62,9 +74,7 @@ def _draw(file: Path, spec: TrainSpec, epochs: list[EpochMetrics], result: Resul
     file.write_bytes(figure3(metrics, spec=spec.model_dump(mode="json"), note=note, image=image_of(file)))
 
 
-def _run(
-    spec: TrainSpec, out: Path | None, bar: TrainingBar, *, as_json: bool
-) -> tuple[str | None, Result, list[EpochMetrics]]:
+def _run(spec: TrainSpec, bar: TrainingBar, *, as_json: bool) -> tuple[Trainer, Result, list[EpochMetrics]]:
     from intff.trainer import Trainer  # noqa: PLC0415 -- loads torch; wrong usage should be told at once
 
     trainer = Trainer(spec, show_download=True)
@@ -77,9 +87,7 @@ def _run(
         elif isinstance(event, EpochEnd):
             epochs.append(event.metrics)
     assert result is not None
-    if out is not None:
-        trainer.export_model(out)
-    return None if out is None else str(out), result, epochs
+    return trainer, result, epochs
 
 
 def _show(event: Event, bar: TrainingBar, *, as_json: bool) -> None:

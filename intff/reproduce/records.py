@@ -65,6 +65,11 @@ class Records:
             else:
                 self._records[key(record.spec)] = record
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no finished run."""
+        return not self._records
+
     def find(self, spec: TrainSpec) -> Record | None:
         """The finished run of this very spec."""
         return self._records.get(key(spec))

@@ -91,11 +91,10 @@ def _comparisons(found: list[Summary]) -> Iterable[str]:
             yield f"*{group}*: " + " ".join(sentences) + "\n"
     below = [each for each in found if each.row.paper and each.test.mean < each.row.paper]
     names = ", ".join(each.row.name for each in below)
-    yield (
-        f"Below the paper's figure: {names}.\n"
-        if below
-        else "No row with a figure in the paper ends below the paper's.\n"
-    )
+    if below:
+        yield f"Below the paper's figure: {names}.\n"
+    elif any(each.row.paper for each in found):
+        yield "No row with a figure in the paper ends below the paper's.\n"
 
 
 def _sentence(pair: Difference) -> str:

@@ -10,6 +10,7 @@ from intff.reproduce.plan import Row
 from intff.reproduce.records import Records
 from intff.reproduce.runs import chosen_rate
 from intff.reproduce.statistics import Sample, differences, sample
+from intff.spec import BP
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,15 @@ class Summary:
 
     @property
     def architecture(self) -> str:
-        """In the paper's notation; a plain list of layers where a unit is a layer or all layers are one."""
-        architecture = self.row.spec.architecture
-        written = write(architecture.input_size, architecture.model_dump(mode="json")["units"])
-        return written if self.kind == "intff" else written.replace("(", "").replace(")", "")
+        """In the paper's notation, a softmax layer as its last number.
+
+        A plain list of layers where a unit is a layer, or all layers are one unit.
+        """
+        spec = self.row.spec
+        written = write(spec.architecture.input_size, spec.architecture.model_dump(mode="json")["units"])
+        has_head = isinstance(spec.algorithm, BP) or spec.algorithm.classifier == "softmax"
+        head = f",{len(spec.dataset.labels)}" if has_head else ""
+        return (written if self.kind == "intff" else written.replace("(", "").replace(")", "")) + head
 
 
 def summarise(row: Row, records: Records) -> Summary | None:

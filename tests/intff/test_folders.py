@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from intff.folders import new_folder, sha256
+from intff.folders import new_folder, require_possible, sha256
 
 
 def _left(folder: Path) -> list[str]:
@@ -34,6 +34,34 @@ def test_an_empty_folder_may_be_filled_and_a_full_one_not(tmp_path: Path) -> Non
         pass
     assert _left(tmp_path) == ["file", "target"]
     assert (target / "a").read_text() == "1"
+
+
+def test_a_link_stands_for_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name, leads_to in (("link", "empty"), ("dangling", "nowhere")):
+        (tmp_path / name).symlink_to(tmp_path / leads_to)
+        with new_folder(tmp_path / name) as filling:
+            (filling / "a").write_text("1")
+        assert (tmp_path / leads_to / "a").read_text() == "1"
+    assert _left(tmp_path) == ["dangling", "empty", "link", "nowhere"]
+
+
+def test_everybody_who_may_enter_can_read_the_files(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "target") as filling:
+        (filling / "a").touch(mode=0o600)
+    assert (tmp_path / "target" / "a").stat().st_mode & 0o777 == 0o644
+
+
+def test_what_is_possible_is_found_out_without_a_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_possible(tmp_path / "deep" / "er" / "target")
+    (tmp_path / "empty").mkdir()
+    require_possible(tmp_path / "empty")
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path / "empty")
+    for impossible in (Path(), Path("/proc"), tmp_path / "file" / "below", tmp_path / ("x" * 250)):
+        with pytest.raises(OSError, match=r"in use as it is|not an empty|Not a directory|File name too long"):
+            require_possible(impossible)
+    assert _left(tmp_path) == ["empty", "file"]
 
 
 @pytest.mark.parametrize("error", [ValueError("wrong"), KeyboardInterrupt(), OSError(errno.ENOSPC, "disk full")])

@@ -132,6 +132,8 @@ def test_backpropagation_predicts_probabilities_alone(digits_spec: SpecOf) -> No
         (np.zeros((8, 8)), r"got \[8, 8\]"),
         (np.zeros(64), r"got \[64\]"),
         (np.zeros((2, 28, 28)), r"got \[2, 28, 28\]"),
+        (np.zeros((5, 16, 4)), r"got \[5, 16, 4\]"),
+        (np.zeros((5, 8, 8, 1)), r"got \[5, 8, 8, 1\]"),
         (np.full((1, 64), np.nan), "of 0 to 255 or floats of 0 to 1; got float64 of nan"),
         (np.full((1, 64), 1.5), "floats of 0 to 1; got float64 of 1.5 to 1.5"),
         (np.full((1, 64), 255.0), "floats of 0 to 1; got float64 of 255.0 to 255.0"),
@@ -145,6 +147,14 @@ def test_what_is_no_image_of_the_models_is_refused(model: Model, images: Any, sa
     with pytest.raises(ImageError, match=says) as caught:
         model.predict(images)
     assert caught.value.field == "images"
+
+
+def test_a_manifest_of_another_version_is_refused(model_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(model_folder, tmp_path / "model")
+    manifest = json.loads((model_folder / "manifest.json").read_text())
+    (tmp_path / "model" / "manifest.json").write_text(json.dumps({**manifest, "version": 2}))
+    with pytest.raises(CheckpointError, match="version 2; this build reads version 1"):
+        load_model(tmp_path / "model")
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "spec.json", "weights.safetensors"])

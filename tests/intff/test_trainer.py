@@ -142,6 +142,18 @@ def test_a_run_that_was_left_in_the_middle_of_an_epoch_begins_it_anew(digits_spe
     assert again.loss == pytest.approx(whole.loss, rel=1e-4)
 
 
+def test_no_checkpoint_is_taken_of_the_middle_of_an_epoch(digits_spec: SpecOf, tmp_path: Path) -> None:
+    trainer = Trainer(digits_spec("64,(64,64),(32)", epochs=1, batch_size=1))
+    trainer.save_checkpoint(tmp_path / "before")
+    for event in trainer.run():
+        if isinstance(event, Step):
+            with pytest.raises(RuntimeError, match="taken at its end"):
+                trainer.save_checkpoint(tmp_path / "within")
+        if isinstance(event, EpochEnd):
+            trainer.save_checkpoint(tmp_path / "after")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["after", "before"]
+
+
 def test_it_prints_nothing(digits_spec: SpecOf, capfd: pytest.CaptureFixture[str]) -> None:
     _run(digits_spec())
     assert capfd.readouterr() == ("", "")

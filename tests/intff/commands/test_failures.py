@@ -1,5 +1,6 @@
 """Whatever is wrong ends in one clear line and the right exit code, with nothing half-written."""
 
+import errno
 import gzip
 import json
 from collections.abc import Callable
@@ -65,19 +66,40 @@ def test_a_bad_spec_file_is_2(intff: Run, tmp_path: Path, contents: bytes, says:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["spec.json"]
 
 
-def test_an_out_that_is_taken_or_cannot_be_made_is_2_before_any_training(intff: Run, tmp_path: Path) -> None:
+def test_an_out_that_is_taken_or_cannot_be_made_is_2_before_any_training(
+    intff: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a").write_text("1")
     (tmp_path / "file").write_text("1")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     for out, says in (
         ("full", "is not an empty folder"),
         ("file", "is not an empty folder"),
-        ("file/below", "cannot be made"),
+        ("file/below", "cannot be made: not a directory"),
+        ("x" * 250, "cannot be made: file name too long"),
+        ("here", "name a new folder inside it"),
     ):
         done = intff("train", "--dataset", "digits", "--preset", "digits", "--out", tmp_path / out)
         assert done.code == 2
         assert says in done.err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full", "here"]
+
+
+def test_a_model_that_cannot_be_saved_takes_no_result_away(
+    intff: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "out"))
+
+    monkeypatch.setattr("intff.trainer.export_model", full)
+    done = intff("train", "--preset", "digits", "--epochs", "1", "--out", tmp_path / "out", "--json")
+    assert done.code == 1
+    assert "No space left on device" in done.err
+    finished = json.loads(done.out.splitlines()[-1])
+    assert (finished["event"], finished["model"]) == ("finished", None)
+    assert finished["test_accuracy"] > 0
 
 
 def test_a_broken_data_set_file_is_1_and_named(intff: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
