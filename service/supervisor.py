@@ -11,8 +11,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+
+from sqlalchemy.exc import DBAPIError
 
 from service.address import listen, url_of
 from service.children import Child
@@ -101,6 +103,10 @@ class Supervisor:
             upgrade(engine)
             with sessions(engine)() as session:
                 self._settings.require_safe_bind(has_keys=known_keys(session).has_any)
+        except DBAPIError as error:
+            why = str(error.orig).strip().splitlines()[0]
+            message = f"the database {engine.url.render_as_string()} cannot be used: {why}"
+            raise StartFailed(message) from error
         finally:
             engine.dispose()
 
@@ -178,7 +184,10 @@ class Supervisor:
         def on_signal(_number: int, _frame: FrameType | None) -> None:
             self._told_to_stop += 1
 
-        before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        heeded = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup, which is to outlive its terminal
+            heeded.append(signal.SIGHUP)
+        before = {number: signal.signal(number, on_signal) for number in heeded}
         try:
             yield
         finally:
@@ -195,4 +204,5 @@ def _is_ready(url: str) -> bool:
 
 
 def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)  # noqa: T201 - this command's own voice
+    with suppress(OSError):  # who read it may be gone, or its disk full; that is no reason to stop serving
+        print(message, file=sys.stderr, flush=True)  # noqa: T201 - this command's own voice

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -88,9 +89,12 @@ class Artifacts:
         Raises:
             ArtifactMissing: a file is not there.
             ArtifactCorrupt: a file is not what was recorded.
+            OSError: the store itself is not there.
         """
         if local.exists():
             return
+        if self._is_local and not Path(self._root).is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "the folder of the artifacts is not there", self._root)
         with _appearing(local, durable=False) as unfinished:
             for name, record in files.items():
                 with self.open(f"{prefix}/{name}") as reader, (unfinished / name).open("wb") as writer:

@@ -32,6 +32,7 @@ __all__ = [
 Sessions = sessionmaker[Session]
 """Makes sessions: `with sessions.begin() as session:` commits at its end, or rolls back."""
 
+_TAKES_NO_WRITES = "25006"  # PostgreSQL's read_only_sql_transaction
 _BUSY_SECONDS = 30  # writers of SQLite wait in line; each holds the file for milliseconds
 
 # A worker that freezes inside a transaction loses its locks before anybody waits for its lease.
@@ -110,8 +111,11 @@ def _name_lost_connection(context: ExceptionContext) -> None:
     """Let every lost connection be an OperationalError, as callers expect who try again.
 
     The driver calls it an internal error when the server ended a transaction that stood idle,
-    which is what a worker meets that was frozen in the middle of one.
+    which is what a worker meets that was frozen in the middle of one; and when it takes no writes for now,
+    as a standby does, or a server whose disk is full.
     """
+    if getattr(context.original_exception, "sqlstate", None) == _TAKES_NO_WRITES:
+        context.is_disconnect = True  # the next connection may lead to one that does
     error = context.sqlalchemy_exception
     if context.is_disconnect and isinstance(error, DBAPIError) and not isinstance(error, OperationalError):
         raise OperationalError(

@@ -3,12 +3,14 @@
 IntffError
 └── StoreError
     ├── SettingsError        a variable of the environment that makes no sense
+    ├── SchemaUnknown        a database of a version that this program does not know
     ├── NotFound             no such job, model, alias or key, or it is another owner's
     ├── Conflict             a move that the job's state does not allow
     ├── QuotaExceeded        more unfinished jobs than one owner may have
     ├── BrokerUnavailable    the queue could not be reached in time
     ├── ArtifactMissing      a file that a record names is not there
-    └── ArtifactCorrupt      a file is there but is not what was recorded
+    ├── ArtifactCorrupt      a file is there but is not what was recorded
+    └── ArtifactsUnavailable the store of files stays away
 """
 
 from __future__ import annotations
@@ -26,6 +28,12 @@ class SettingsError(StoreError, ValueError):
     """A setting that makes no sense, or two that do not go together."""
 
     code = "invalid_settings"
+
+
+class SchemaUnknown(StoreError):
+    """The database is of a version that this program does not know."""
+
+    code = "schema_unknown"
 
 
 class NotFound(StoreError):
@@ -67,3 +75,9 @@ class ArtifactCorrupt(StoreError):
     """A file's SHA-256 is not the recorded one."""
 
     code = "artifact_corrupt"
+
+
+class ArtifactsUnavailable(StoreError):
+    """The artifact store did not answer for too long."""
+
+    code = "artifacts_unavailable"

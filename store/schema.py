@@ -14,8 +14,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, text
 
+from store.errors import SchemaUnknown
 from store.patience import PATIENCE_SECONDS
 
 _LOCK = 0x696E7466  # "intf": PostgreSQL's advisory locks are numbers, and this one is ours
@@ -23,9 +25,17 @@ _in_this_process = threading.Lock()  # Alembic keeps its context in module globa
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring the schema to its newest revision; of several processes one does it and the others wait."""
+    """Bring the schema to its newest revision; of several processes one does it and the others wait.
+
+    Raises:
+        SchemaUnknown: it is of a version that this program does not know.
+    """
     with _alone(engine) as connection:
-        command.upgrade(_config(connection), "head")
+        try:
+            command.upgrade(_config(connection), "head")
+        except CommandError as error:
+            message = f"the database was made by another version of this program, which is needed to open it: {error}"
+            raise SchemaUnknown(message) from error
 
 
 def downgrade(engine: Engine, revision: str) -> None:

@@ -37,6 +37,8 @@ app.conf.update(
     worker_enable_remote_control=False,
     worker_redirect_stdouts=False,
     broker_connection_max_retries=None,
+    # A broker that answers with an error, as one does that changes its role or has no room, is one to come back to.
+    broker_channel_error_retry=True,
 )
 app.steps["worker"].update((Heartbeat, Housekeeping))
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,21 @@ from intff.spec import read_spec
 from intff.trainer import Trainer
 from store.artifacts import Artifacts, FileRecord
 from store.attempts import Claim, fail, hand_back, succeed
-from store.errors import ArtifactCorrupt
+from store.errors import ArtifactCorrupt, ArtifactsUnavailable, StoreError
 from store.leftovers import Ended, note_files, remove_files
 from store.statuses import AttemptOutcome, JobStatus
 from store.tables import Attempt as AttemptRow
 from store.tables import Job
 from worker.checkpoints import Checkpoints
-from worker.failures import describe, is_disk_full
+from worker.failures import DISK_FULL, describe, is_disk_full
 from worker.lease import Halt, Halted, Lease
+from worker.patience import patiently
+from worker.rest import REST
 
 log = structlog.get_logger("intff.attempt")
 
-# Putting a model into a remote store may fail for a moment; training it again costs more than waiting.
-PUT_PAUSES = (1.0, 3.0, 10.0, 30.0)
+PUT_PAUSES = (1.0, 3.0, 10.0, 30.0, *[60.0] * 10)
+"""Seconds, between tries to store a model that is trained."""
 
 EPOCH_PATIENCE = 1.0
 """Seconds that an order to pause or to stop may wait for the end of an epoch, where a checkpoint keeps all that is
@@ -160,22 +162,16 @@ class Attempt:
             self._lose()
 
     def _put(self, folder: Path, prefix: str) -> dict[str, FileRecord]:
-        for pause in PUT_PAUSES:
-            try:
-                return self._artifacts.put_folder(folder, prefix)
-            except Exception as error:  # every kind of artifact store has its own errors
-                if is_disk_full(error):
-                    raise
-                log.warning("put_failed", prefix=prefix, error=str(error), pause=pause)
-                self._pause(pause)
-        return self._artifacts.put_folder(folder, prefix)
-
-    def _pause(self, seconds: float) -> None:
-        """Wait, but not when an order says otherwise."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            self._lease.obey()
-            time.sleep(0.1)
+        put = partial(self._artifacts.put_folder, folder, prefix)
+        try:
+            return patiently(put, prefix, pauses=PUT_PAUSES, lease=self._lease)
+        except (Halted, StoreError):
+            raise
+        except Exception as error:
+            if is_disk_full(error):
+                raise
+            message = f"the artifact store did not take the model for {sum(PUT_PAUSES) / 60:.0f} minutes; submit again"
+            raise ArtifactsUnavailable(message) from error
 
     def _let_go(self, halt: Halt) -> None:
         """Leave the job as its owner wants it: cancelled, paused, or queued for another worker."""
@@ -199,6 +195,8 @@ class Attempt:
     def _fail(self, error: Exception) -> None:
         code, message = describe(error)
         log.error("failed", code=code, message=message, exc_info=error)
+        if code == DISK_FULL:
+            REST.begin()
         if self._lease.settle(lambda session: fail(session, self._claim, code=code, message=message)):
             self._tidy()
         else:

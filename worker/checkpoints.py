@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -13,8 +14,10 @@ import structlog
 from intff.trainer import Trainer
 from store.artifacts import Artifacts
 from store.attempts import Claim, record_checkpoint
+from store.errors import ArtifactCorrupt, ArtifactMissing
 from worker.failures import is_disk_full
-from worker.lease import Lease
+from worker.lease import Halt, Halted, Lease
+from worker.patience import patiently
 
 log = structlog.get_logger("intff.checkpoints")
 
@@ -23,6 +26,8 @@ SHORTEST_PAUSE = 2.0
 COST_SHARE = 0.01
 """Of the time at most goes into checkpoints, however slow the disk or the artifact store is; a 3 MB one takes
 about 30 ms, so that every third or fourth epoch of a second has one."""
+FETCH_PAUSES = (1.0, 3.0, 10.0, 30.0, 60.0)
+"""Seconds, between tries to fetch one."""
 KEPT = 2
 """The newest, and the one before for the case that the newest turns out damaged."""
 
@@ -47,15 +52,25 @@ class Checkpoints:
         return self._saved == self._noted and monotonic() >= self._next
 
     def fetch(self) -> Iterator[Path]:
-        """The checkpoints to go on from, newest first, each copied to the scratch folder and checked."""
+        """The checkpoints to go on from, newest first, each copied to the scratch folder and checked.
+
+        Raises:
+            Halted: the store stays away, so that the job goes back into the queue; or another order came.
+        """
         for record in self._claim.checkpoints:
             folder = self._scratch / f"resume-{record['epoch']}"
+            fetch = partial(self._artifacts.fetch_folder, record["prefix"], folder, record["files"])
             try:
-                self._artifacts.fetch_folder(record["prefix"], folder, record["files"])
+                patiently(fetch, record["prefix"], pauses=FETCH_PAUSES, lease=self._lease)
+            except (ArtifactMissing, ArtifactCorrupt) as error:
+                log.warning("checkpoint_unusable", prefix=record["prefix"], error=str(error))
+            except Halted:
+                raise
             except Exception as error:  # every kind of artifact store has its own errors
                 if is_disk_full(error):
                     raise
-                log.warning("checkpoint_unusable", prefix=record["prefix"], error=str(error))
+                log.warning("checkpoint_out_of_reach", prefix=record["prefix"], error=str(error))
+                raise Halted(Halt.STOP) from error
             else:
                 log.info("resuming", epoch=record["epoch"], prefix=record["prefix"])
                 yield folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +35,10 @@ class Heartbeat(bootsteps.StartStopStep):
         """Begin to beat."""
         queues = sorted(parent.app.amqp.queues.consume_from)
         self._thread = threading.Thread(
-            target=_beat_until, args=(self._over.wait, parent.hostname, queues), name="heartbeat", daemon=True
+            target=_beat_until,
+            args=(self._over.wait, own_name(parent.hostname), queues),
+            name="heartbeat",
+            daemon=True,
         )
         self._thread.start()
 
@@ -47,6 +51,12 @@ class Heartbeat(bootsteps.StartStopStep):
     def terminate(self, parent: Any) -> None:  # noqa: ANN401 - the same
         """The same, in a hurry."""
         self.stop(parent)
+
+
+def own_name(node: str) -> str:
+    """Celery's name for this worker with its process's number: two on one host may have the same."""
+    name, _, host = node.partition("@")
+    return f"{name}-{os.getpid()}@{host}"
 
 
 def _beat_until(is_over: Callable[[float], bool], name: str, queues: list[str]) -> None:

@@ -17,6 +17,7 @@ from store.queue import TASK, publish
 from store.settings import Settings, read_settings
 from store.tables import Job
 from worker.lease import DATABASE_AWAY, Lease
+from worker.rest import REST
 from worker.scratch import scratch_folder
 from worker.shutdown import StopRequest, stop_on_sigterm
 
@@ -32,6 +33,7 @@ def train(self: Task[[str], None], job_id: str) -> None:
     from worker.attempt import Attempt  # noqa: PLC0415 - it imports torch, see worker.process
 
     with stop_on_sigterm() as stop:
+        REST.wait(stop)
         won = _claim(job_id, self.request.hostname or "worker", stop)
         if won is None:
             return
@@ -59,10 +61,12 @@ def train(self: Task[[str], None], job_id: str) -> None:
 
 def _give_up(won: Claim, lease: Lease, error: Exception) -> None:
     """End a job that could not even begin; silence would cost it all its attempts, and its owner the reason."""
-    from worker.failures import describe  # noqa: PLC0415 - it imports torch, see worker.process
+    from worker.failures import DISK_FULL, describe  # noqa: PLC0415 - it imports torch, see worker.process
 
     code, message = describe(error)
     log.error("failed", code=code, message=message, exc_info=error)
+    if code == DISK_FULL:
+        REST.begin()
     lease.settle(lambda session: fail(session, won, code=code, message=message))
 
 

@@ -38,13 +38,13 @@ def serve(host: str | None, port: int | None, workers: int, home: Path | None) -
     from service.lock import HomeInUse  # noqa: PLC0415
     from service.supervisor import StartFailed, Supervisor  # noqa: PLC0415
     from service.valkey import BrokerMissing  # noqa: PLC0415
-    from store.errors import SettingsError  # noqa: PLC0415
+    from store.errors import SchemaUnknown, SettingsError  # noqa: PLC0415
     from store.settings import read_settings  # noqa: PLC0415
 
     given = {"host": host, "port": port, "home": home}
     try:
         settings = read_settings(**{name: value for name, value in given.items() if value is not None})
         Supervisor(settings, workers).run()
-    except (ListenFailed, HomeInUse, BrokerMissing, StartFailed, SettingsError, OSError) as error:
+    except (ListenFailed, HomeInUse, BrokerMissing, StartFailed, SchemaUnknown, SettingsError, OSError) as error:
         click.echo(f"intff serve: {error}", err=True)
         sys.exit(1)

@@ -106,6 +106,14 @@ class PrivateValkey(PrivateServer):
         """Forget every message."""
         self._client().flushall()
 
+    def follow(self) -> None:
+        """Become a replica of a server that is not there, as in a failover that went wrong; it takes no writes."""
+        self._client().replicaof("127.0.0.1", "9")
+
+    def lead(self) -> None:
+        """Take writes again."""
+        self._client().replicaof("NO", "ONE")
+
     def _client(self) -> redis.Redis:
         return redis.Redis(port=self.port, socket_connect_timeout=1, socket_timeout=2)
 

@@ -39,6 +39,19 @@ def post(installation: Installation) -> tuple[str, float]:
     return answer.json()["id"], time.monotonic() - asked
 
 
+def test_a_broker_that_answers_with_errors(
+    installation: Installation, valkey: PrivateValkey, survived: Survived
+) -> None:
+    installation.start()
+    installation.wait_until_succeeded(installation.submit(1))
+    valkey.follow()
+    time.sleep(3)
+    valkey.lead()
+    installation.wait_until_succeeded(installation.submit(1))
+    assert installation.workers[0].process.poll() is None
+    survived("broker that was a replica for 3 s")
+
+
 def test_a_broker_that_is_restarted_flushed_frozen_and_away(
     installation: Installation, valkey: PrivateValkey, survived: Survived
 ) -> None:

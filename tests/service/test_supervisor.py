@@ -16,9 +16,11 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from sqlalchemy import text
 
 from service.supervisor import Supervisor
 from service.valkey import socket_folder
+from store.database import connect, upgrade
 from store.settings import Settings
 
 SHORT_JOB = {"spec": {"dataset": "digits", "architecture": "64,(32)", "training": {"epochs": 2}}}
@@ -160,6 +162,30 @@ def test_a_part_that_dies_is_started_again(served: Served) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
+def test_it_goes_on_when_nobody_reads_what_it_says_and_its_terminal_is_gone(tmp_path: Path) -> None:
+    """As in `nohup intff serve 2>&1 | tee log &` when the shell and tee have ended."""
+    home = tmp_path / "home"
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited
+    try:
+        supervisor = subprocess.Popen(serve(home), env=environment(), stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGHUP, hangup)
+    with supervisor:
+        assert supervisor.stderr is not None
+        line = next(line for line in supervisor.stderr if "serves at" in line)
+        url = next(word for word in line.split() if word.startswith("http://"))
+        supervisor.stderr.close()
+        supervisor.send_signal(signal.SIGHUP)
+        (worker,) = [child for child in psutil.Process(supervisor.pid).children() if "worker" in child.cmdline()]
+        worker.kill()
+        wait_until(lambda: not worker.is_running(), "the worker is gone")
+        job = submit(url, SHORT_JOB)
+        wait_until(lambda: succeeded(job), "its successor has trained")
+        supervisor.send_signal(signal.SIGINT)
+        assert supervisor.wait(40) == 0
+
+
+@pytest.mark.slow
 def test_its_parts_end_when_it_is_killed_and_the_next_start_waits_for_them(served: Served) -> None:
     served.start()
     family = served.process.children(recursive=True)
@@ -185,6 +211,25 @@ def test_an_address_for_everybody_needs_keys(tmp_path: Path) -> None:
 
     assert "intff keys create" in said
     assert "INTFF_API_KEYS" in said
+
+
+def test_a_database_that_cannot_be_used_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file.db").write_bytes(b"not a database, whatever it is")
+    engine = connect(f"sqlite:///{tmp_path / 'newer.db'}")
+    upgrade(engine)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    for url, says in (
+        ("postgresql://somebody:secret@127.0.0.1:1/intff", "cannot be used: connection"),
+        (f"sqlite:///{tmp_path / 'file.db'}", "cannot be used: file is not a database"),
+        (f"sqlite:///{tmp_path / 'newer.db'}", "was made by another version"),
+    ):
+        monkeypatch.setattr(f"{__name__}.environment", lambda url=url: {**os.environ, "INTFF_DATABASE_URL": url})
+        said = refused(tmp_path / "home")
+        assert says in said
+        assert "secret" not in said
+        assert len(said.splitlines()) == 1
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:

@@ -91,3 +91,15 @@ def test_a_transaction_that_froze_ends_as_a_lost_connection_and_the_next_one_wor
             session.execute(text("SELECT 1")) if next_step == "statement" else session.commit()
     with db() as session:
         assert session.execute(text("SELECT 1")).scalar_one() == 1
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_database_that_takes_no_writes_for_now_is_one_that_is_away(db: Sessions) -> None:
+    """As a standby, or a server whose owner has made it so: the next connection may lead to one that does."""
+    with db() as session:
+        session.execute(text("SET TRANSACTION READ ONLY"))
+        with pytest.raises(OperationalError, match="read-only transaction") as away:
+            session.execute(text("DELETE FROM workers"))
+    assert away.value.connection_invalidated
+    with db.begin() as session:
+        session.execute(text("DELETE FROM workers"))

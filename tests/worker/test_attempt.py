@@ -23,7 +23,7 @@ from store.leftovers import Ended, note_removed
 from store.reconcile import sweep
 from store.statuses import JobStatus
 from store.tables import NO_OWNER, EpochMetricsRow, Job, Model
-from worker import checkpoints, lease
+from worker import attempt, checkpoints, lease
 from worker.attempt import Attempt
 from worker.lease import Lease
 from worker.shutdown import StopRequest
@@ -316,3 +316,58 @@ def test_a_long_delivery_does_not_cost_the_lease(
     assert waiting.settle(lambda session: renew(session, won)) is not None
     assert swept == [[]] * 10
     engine.dispose()
+
+
+@SQLITE
+def test_a_store_that_is_away_for_a_moment_costs_no_epoch(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "FETCH_PAUSES", (0.2,) * 50)
+    job = bench.submit(epochs=400)
+    before = stop_at_second_checkpoint(bench, job)
+    assert before.checkpoint is not None
+    stored, away = bench.folder / "artifacts", bench.folder / "away"
+    stored.rename(away)
+    stop = StopRequest()
+    running = bench.start(won := bench.claim(job), stop)
+    time.sleep(0.5)
+    away.rename(stored)
+    bench.wait_for(job, lambda now: now.attempt == won.attempt and started_epochs(bench, job, won.attempt))
+    stop.ask()
+    running.join()
+    assert started_epochs(bench, job, won.attempt)[0] == before.checkpoint["epoch"] + 1
+
+
+@SQLITE
+def test_a_store_that_stays_away_sends_the_job_back_into_the_queue(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "FETCH_PAUSES", (0.01,))
+    job = bench.submit(epochs=400)
+    before = stop_at_second_checkpoint(bench, job)
+    (bench.folder / "artifacts").rename(bench.folder / "away")
+    bench.published.clear()
+    bench.run(bench.claim(job))
+    after = bench.job(job)
+    assert (after.status, after.checkpoint) == (JobStatus.QUEUED, before.checkpoint)
+    assert bench.published == [job.id]
+
+
+@SQLITE
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_trained_model_waits_for_a_store_that_is_away(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, *, comes_back: bool
+) -> None:
+    monkeypatch.setattr(attempt, "PUT_PAUSES", (0.2,) * (50 if comes_back else 1))
+    in_the_way = bench.folder / "artifacts"
+    in_the_way.write_text("no folder")
+    job = bench.submit(epochs=1)
+    running = bench.start(bench.claim(job), StopRequest())
+    bench.wait_for(job, lambda now: now.latest_metrics)
+    time.sleep(0.5)
+    if comes_back:
+        in_the_way.unlink()
+    running.join()
+    ended = bench.job(job)
+    if comes_back:
+        assert ended.status is JobStatus.SUCCEEDED
+    else:
+        assert (ended.status, ended.error_code) == (JobStatus.FAILED, "artifacts_unavailable")

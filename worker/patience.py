@@ -1,0 +1,47 @@
+"""Trying again while the artifact store does not answer: waiting costs less than training again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import structlog
+
+from store.errors import ArtifactCorrupt, ArtifactMissing
+from worker.failures import is_disk_full
+from worker.lease import Lease
+
+log = structlog.get_logger("intff.patience")
+
+Given = TypeVar("Given")
+
+
+def patiently(ask: Callable[[], Given], what: str, *, pauses: Sequence[float], lease: Lease) -> Given:
+    """Ask something of the artifact store, again after each pause.
+
+    Args:
+        ask: may be called several times.
+        what: as the log calls it.
+        pauses: seconds between the tries.
+        lease: whose orders are obeyed meanwhile.
+
+    Raises:
+        Halted: an order came.
+        Exception: the last try's, or at once one that no waiting changes: a full disk, a file that is not there or
+            is not what was recorded.
+    """
+    for pause in pauses:
+        try:
+            return ask()
+        except (ArtifactMissing, ArtifactCorrupt):
+            raise
+        except Exception as error:  # every kind of artifact store has its own errors
+            if is_disk_full(error):
+                raise
+            log.warning("artifacts_away", what=what, error=str(error), pause=pause)
+        until = time.monotonic() + pause
+        while time.monotonic() < until:
+            lease.obey()
+            time.sleep(0.1)
+    return ask()
