@@ -53,7 +53,7 @@ class Model:
         images = np.asarray(images)
         shape = self.spec.dataset.image_shape
         accepted = {shape, (prod(shape),)} | ({shape[1:]} if shape[0] == 1 else set())
-        if len(images.shape) == 0 or len(images) == 0 or images.shape[1:] not in accepted:
+        if images.ndim == 0 or len(images) == 0 or images.shape[1:] not in accepted:
             msg = f"the model takes images of shape {list(shape)}, any number of them at once; got {list(images.shape)}"
             raise ImageError(msg, field="images")
         pixels = _pixels(images)

@@ -112,7 +112,7 @@ def _name_lost_connection(context: ExceptionContext) -> None:
 
     The driver calls it an internal error when the server ended a transaction that stood idle,
     which is what a worker meets that was frozen in the middle of one; and when it takes no writes for now,
-    as a standby does, or a server whose disk is full.
+    as a standby does.
     """
     if getattr(context.original_exception, "sqlstate", None) == _TAKES_NO_WRITES:
         context.is_disconnect = True  # the next connection may lead to one that does

@@ -15,15 +15,15 @@ from intff.errors import CheckpointError
 from intff.progress import EpochEnd, Event, Finished, Result, Started, Step
 from intff.spec import read_spec
 from intff.trainer import Trainer
-from store.artifacts import Artifacts, FileRecord
+from store.artifacts import Artifacts
 from store.attempts import Claim, fail, hand_back, succeed
-from store.errors import ArtifactCorrupt, ArtifactsUnavailable, StoreError
+from store.errors import ArtifactCorrupt
 from store.leftovers import Ended, note_files, remove_files
 from store.statuses import AttemptOutcome, JobStatus
 from store.tables import Attempt as AttemptRow
 from store.tables import Job
 from worker.checkpoints import Checkpoints
-from worker.failures import DISK_FULL, describe, is_disk_full
+from worker.failures import DISK_FULL, describe
 from worker.lease import Halt, Halted, Lease
 from worker.patience import patiently
 from worker.rest import REST
@@ -140,7 +140,8 @@ class Attempt:
         folder = self._scratch / "model"
         manifest = trainer.export_model(folder)
         prefix = self._prefix
-        stored = self._put(folder, prefix)
+        put = partial(self._artifacts.put_folder, folder, prefix)
+        stored = patiently(put, prefix, pauses=PUT_PAUSES, lease=self._lease)
         for name, record in manifest.files.items():
             if stored[name]["sha256"] != record["sha256"]:
                 message = f"{name} changed while it was stored: {stored[name]['sha256']}, not {record['sha256']}"
@@ -160,18 +161,6 @@ class Attempt:
             self._tidy()
         elif outcome is AttemptOutcome.LOST:
             self._lose()
-
-    def _put(self, folder: Path, prefix: str) -> dict[str, FileRecord]:
-        put = partial(self._artifacts.put_folder, folder, prefix)
-        try:
-            return patiently(put, prefix, pauses=PUT_PAUSES, lease=self._lease)
-        except (Halted, StoreError):
-            raise
-        except Exception as error:
-            if is_disk_full(error):
-                raise
-            message = f"the artifact store did not take the model for {sum(PUT_PAUSES) / 60:.0f} minutes; submit again"
-            raise ArtifactsUnavailable(message) from error
 
     def _let_go(self, halt: Halt) -> None:
         """Leave the job as its owner wants it: cancelled, paused, or queued for another worker."""

@@ -14,7 +14,7 @@ import structlog
 from intff.trainer import Trainer
 from store.artifacts import Artifacts
 from store.attempts import Claim, record_checkpoint
-from store.errors import ArtifactCorrupt, ArtifactMissing
+from store.errors import ArtifactCorrupt, ArtifactMissing, ArtifactsUnavailable
 from worker.failures import is_disk_full
 from worker.lease import Halt, Halted, Lease
 from worker.patience import patiently
@@ -64,12 +64,7 @@ class Checkpoints:
                 patiently(fetch, record["prefix"], pauses=FETCH_PAUSES, lease=self._lease)
             except (ArtifactMissing, ArtifactCorrupt) as error:
                 log.warning("checkpoint_unusable", prefix=record["prefix"], error=str(error))
-            except Halted:
-                raise
-            except Exception as error:  # every kind of artifact store has its own errors
-                if is_disk_full(error):
-                    raise
-                log.warning("checkpoint_out_of_reach", prefix=record["prefix"], error=str(error))
+            except ArtifactsUnavailable as error:
                 raise Halted(Halt.STOP) from error
             else:
                 log.info("resuming", epoch=record["epoch"], prefix=record["prefix"])

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import structlog
 
-from store.errors import ArtifactCorrupt, ArtifactMissing
+from store.errors import ArtifactCorrupt, ArtifactMissing, ArtifactsUnavailable
 from worker.failures import is_disk_full
 from worker.lease import Lease
 
@@ -27,11 +27,12 @@ def patiently(ask: Callable[[], Given], what: str, *, pauses: Sequence[float], l
         lease: whose orders are obeyed meanwhile.
 
     Raises:
+        ArtifactsUnavailable: the last try failed as well.
         Halted: an order came.
-        Exception: the last try's, or at once one that no waiting changes: a full disk, a file that is not there or
-            is not what was recorded.
+        Exception: at once, what no waiting changes: a full disk, a file that is not there or is not what was recorded.
     """
-    for pause in pauses:
+    left = iter(pauses)
+    while True:
         try:
             return ask()
         except (ArtifactMissing, ArtifactCorrupt):
@@ -39,9 +40,12 @@ def patiently(ask: Callable[[], Given], what: str, *, pauses: Sequence[float], l
         except Exception as error:  # every kind of artifact store has its own errors
             if is_disk_full(error):
                 raise
+            pause = next(left, None)
             log.warning("artifacts_away", what=what, error=str(error), pause=pause)
+            if pause is None:
+                message = f"the artifact store did not answer for {sum(pauses):.0f} seconds; submit again when it does"
+                raise ArtifactsUnavailable(message) from error
         until = time.monotonic() + pause
         while time.monotonic() < until:
             lease.obey()
             time.sleep(0.1)
-    return ask()
