@@ -100,7 +100,6 @@ def execute(runs: Sequence[Run], records: Records, runner: Runner, *, at_once: i
         try:
             waiting |= {pool.submit(runner, run.spec, run.name): run for run in pending(runs, records)}
             # A list, for one that failed must not end the others.
-            # A list, so that one that failed does not keep those after it from being noted.
             return all([_ended(future, waiting[future], records, said) for future in _as_they_end(waiting)])  # noqa: C419
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
