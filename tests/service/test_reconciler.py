@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -33,6 +34,15 @@ def messages(broker: Celery) -> int:
     with broker.connection_for_write() as connection:
         channel: Any = connection.default_channel
         return sum(channel.client.llen(key) for key in channel.client.keys("cpu*"))
+
+
+def sweep_until(reconciler: Reconciler, happened: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Sweep until it has: a sweep that this machine held up counts as a standstill and spares the job once more."""
+    give_up = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < give_up, "the sweeps never did it"
+        time.sleep(0.1)
+        reconciler.sweep_once()
 
 
 def test_a_lost_job_is_queued_and_published_again(
@@ -117,9 +127,7 @@ def test_after_an_outage_the_living_may_renew_their_leases_before_they_are_calle
     time.sleep(0.05)
     reconciler.sweep_once()
     assert status_of(living) is JobStatus.RUNNING
-    time.sleep(0.6)
-    reconciler.sweep_once()
-    assert status_of(living) is JobStatus.QUEUED  # it has had its time
+    sweep_until(reconciler, lambda: status_of(living) is JobStatus.QUEUED)  # it has had its time
 
 
 @pytest.mark.parametrize("happened", ["its first look fell into an outage", "an hour passed between two looks"])
@@ -145,7 +153,4 @@ def test_what_it_has_not_seen_is_not_held_against_the_living(
     time.sleep(0.05)
     reconciler.sweep_once()
     assert status() is JobStatus.RUNNING
-    for _ in range(8):
-        time.sleep(0.1)
-        reconciler.sweep_once()
-    assert status() is JobStatus.QUEUED  # it has had its time
+    sweep_until(reconciler, lambda: status() is JobStatus.QUEUED)  # it has had its time
