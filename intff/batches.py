@@ -124,4 +124,5 @@ def draw_epoch(
 
 def as_floats(images: Tensor) -> Tensor:
     """Bytes to floats of 0 to 1, of any shape."""
-    return torch.div(images, 255)
+    # In place: bytes that are divided are made floats in memory of their own first.
+    return images.to(torch.get_default_dtype()).div_(255)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from intff.batches import as_floats
+from intff.buffers import alternating_buffers
 from intff.layers import Convolution, Dense
 from intff.networks import Network, Scores
 from intff.spec.limits import SCORED_AT_ONCE
@@ -13,6 +14,8 @@ from intff.spec.limits import SCORED_AT_ONCE
 _ACTIVATIONS_AT_ONCE = 500_000
 """Of one layer, on a CPU, whose caches then hold them: more take longer, and so do fewer, for each piece has its price.
 Measured in docs/performance.md."""
+_IMAGES_AT_ONCE = 2000
+"""On a CPU, where what is done to an image before its labels are tried is better done to many."""
 _ROWS_OF_MAPS = 200
 """Rows of activations at once where there are convolutions."""
 _KEPT_BYTES = 2**24
@@ -32,20 +35,21 @@ def score(network: Network, images: Tensor) -> Scores:
     """
     was_training = network.training
     network.eval()
-    rows: int | None = None
+    at_once, rows = SCORED_AT_ONCE, None
     if not images.is_cuda:
         _keep_freed_memory()
-        rows = _rows_in_cache(network)
+        at_once, rows = _IMAGES_AT_ONCE, _rows_in_cache(network)
     filled: Scores | None = None
-    for start in range(0, max(1, len(images)), SCORED_AT_ONCE):
-        piece = images[start : start + SCORED_AT_ONCE]
-        found = network(as_floats(piece) if piece.dtype == torch.uint8 else piece, rows)
-        if filled is None:
-            filled = Scores(*(None if it is None else it.new_empty((len(images), *it.shape[1:])) for it in found))
-        # Copied, so that nothing of a piece stays between the memory that the next one needs.
-        for column, scores in zip(filled, found, strict=True):
-            if column is not None:
-                column[start : start + SCORED_AT_ONCE] = scores
+    with alternating_buffers():
+        for start in range(0, max(1, len(images)), at_once):
+            piece = images[start : start + at_once]
+            found = network(as_floats(piece) if piece.dtype == torch.uint8 else piece, rows)
+            if filled is None:
+                filled = Scores(*(None if it is None else it.new_empty((len(images), *it.shape[1:])) for it in found))
+            # Copied, so that nothing of a piece stays between the memory that the next one needs.
+            for column, scores in zip(filled, found, strict=True):
+                if column is not None:
+                    column[start : start + at_once] = scores
     network.train(was_training)
     assert filled is not None
     return filled

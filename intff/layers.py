@@ -18,6 +18,8 @@ from torch.nn.functional import (
     silu,
 )
 
+from intff.buffers import next_buffer
+
 Activation = Callable[[Tensor], Tensor]
 """May work in place: nothing else needs what was there."""
 
@@ -174,7 +176,12 @@ def affine(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if torch.is_grad_enabled() or inputs.is_cuda:
         return nn.functional.linear(inputs, weight, bias)
     # On a CPU the same by torch begins with a pass that writes the biases; here they meet what is still in the cache.
-    return torch.mm(inputs, weight.t()).add_(bias)
+    return product(inputs, weight).add_(bias)
+
+
+def product(inputs: Tensor, weight: Tensor) -> Tensor:
+    """W x of each row, [rows, inputs] to [rows, outputs]."""
+    return torch.mm(inputs, weight.t(), out=next_buffer(inputs, inputs.shape[0], weight.shape[0]))
 
 
 Layer = Dense | Convolution | MaxPool | Attention

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import cast
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from torch.linalg import vector_norm
 from torch.nn.functional import linear
 
-from intff.layers import Convolution, Dense, Layer
+from intff.buffers import next_buffer
+from intff.layers import Convolution, Dense, Layer, product
 from intff.normalization import Normalization, needs_total, normalized, scale
 
 
@@ -36,7 +38,8 @@ class Overlaid:
     def added(self) -> Tensor:
         """Both parts together, [batch * variants, neurons]."""
         image_part, factor = self.image_part.unsqueeze(1), self.factor.unsqueeze(1)
-        return torch.addcmul(image_part, self.label_part, factor).flatten(0, 1)
+        out = next_buffer(factor, factor.shape[0], self.label_part.shape[1], image_part.shape[2])
+        return torch.addcmul(image_part, self.label_part, factor, out=out).flatten(0, 1)
 
 
 class HiddenUnit(nn.Module):
@@ -63,7 +66,7 @@ class HiddenUnit(nn.Module):
         if isinstance(first, Dense) and not needs_total(self.normalization):
             # W (factor x) + b = factor (W x) + b, in one pass over what are mostly fewer numbers.
             flat = inputs.flatten(1)
-            before = torch.addcmul(first.bias, linear(flat, first.weight), scale(flat, self.normalization))
+            before = torch.addcmul(first.bias, product(flat, first.weight), scale(flat, self.normalization))
             return self._layers(first.activation(before), start=1)
         return self._layers(normalized(inputs, self.normalization), start=0)
 
@@ -117,6 +120,6 @@ class HiddenUnit(nn.Module):
         return self._layers(first.activation(overlaid.added()), start=1)
 
     def _layers(self, hidden: Tensor, start: int) -> Tensor:
-        for layer in self.layers[start:]:
+        for layer in islice(self.layers, start, None):  # a slice of a ModuleList is a new ModuleList
             hidden = layer(hidden)
         return hidden

@@ -3,6 +3,7 @@ import torch
 
 from intff.build import build_network
 from intff.inference import accuracy, score
+from intff.networks import Network
 from intff.seeds import seeded
 from intff.spec import read_spec
 
@@ -20,9 +21,14 @@ OVERLAY = {"kind": "intff", "label_encoding": "overlay", "negatives": {"kind": "
     ],
 )
 def test_scoring_in_pieces_is_scoring_at_once(architecture: str, algorithm: object) -> None:
-    """Of 1, 10, 10, 1 and 10 rows of activations each, so that pieces hold 500, 100, 100, 200 and 20 images."""
-    network = build_network(read_spec({"dataset": "digits", "architecture": architecture, "algorithm": algorithm}))
-    images = torch.randint(256, (1030, 1, 8, 8), generator=seeded(0, "test")).to(torch.uint8)
+    """Of 1 row of activations each, or 10, so that pieces hold 20 to 1000 images, and the last one fewer."""
+    compare_with_a_pass_at_once(
+        build_network(read_spec({"dataset": "digits", "architecture": architecture, "algorithm": algorithm}))
+    )
+
+
+def compare_with_a_pass_at_once(network: Network) -> None:
+    images = torch.randint(256, (2030, 1, 8, 8), generator=seeded(0, "test")).to(torch.uint8)
     scores = score(network, images)
     assert network.training  # as it was before
     with torch.no_grad():
@@ -32,6 +38,26 @@ def test_scoring_in_pieces_is_scoring_at_once(architecture: str, algorithm: obje
         if column is not None:
             assert torch.allclose(column, expected, rtol=1e-5, atol=1e-6)
             assert not column.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("units", "algorithm"),
+    [
+        ([[50, 20, 500], [30, 40, 20]], OVERLAY | {"classifier": "softmax"}),
+        ([[20, 30], [500, 40], [30, 20]], {"kind": "intff", "classifier": "softmax"}),
+        ([[30, 30], [30, 30]], {"kind": "intff", "label_encoding": "embedding", "negatives": "random_label"}),
+        ([[30, 30], [30, 30]], OVERLAY | {"normalization": "layer"}),
+        ([[20, 500, 30, 30, 40]], "bp"),
+    ],
+)
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "tanh"])
+def test_no_layer_overwrites_what_is_still_needed(
+    units: list[list[int]], algorithm: dict[str, object] | str, activation: str
+) -> None:
+    """Layers write into memory that layers before them have read; the first two activations work in place as well."""
+    architecture = {"units": units, "activation": activation}
+    spec = read_spec({"dataset": "digits", "architecture": architecture, "algorithm": algorithm})
+    compare_with_a_pass_at_once(build_network(spec))
 
 
 @pytest.mark.parametrize("architecture", ["64,(11)", "64,(20)"])
@@ -51,10 +77,10 @@ def test_bytes_and_floats_of_the_same_image_score_the_same() -> None:
 
 
 def test_accuracy_counts_every_image_not_the_mean_of_pieces() -> None:
-    """Of 1001 images only the last, alone in its piece, is named right: 1 in 1001."""
+    """Of 2001 images only the last, alone in its piece, is named right: 1 in 2001."""
     network = build_network(read_spec({"dataset": "digits", "architecture": "64,9", "algorithm": "bp"}))
-    images = torch.randint(256, (1001, 1, 8, 8), generator=seeded(0, "test")).to(torch.uint8)
+    images = torch.randint(256, (2001, 1, 8, 8), generator=seeded(0, "test")).to(torch.uint8)
     said = score(network, images).ranking.argmax(dim=1)
     labels = (said + 1) % 10
     labels[-1] = said[-1]
-    assert accuracy(network, images, labels) == 1 / 1001
+    assert accuracy(network, images, labels) == 1 / 2001
