@@ -80,20 +80,21 @@ class _Overlaid:
         layer = unit.layers[0]
         assert isinstance(layer, Dense)
         self._unit, self._layer, self._overlay, self._found = unit, layer, overlay, found
-        self._pixels_of = overlay.pixels(torch.arange(overlay.classes)).to(layer.weight)
+        self._pixels = overlay.pixels(torch.arange(overlay.classes)).to(layer.weight)
 
     def forward(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        self._rest, self._pixels = self._overlay.rest(inputs), self._pixels_of[labels]
-        self._overlaid = self._unit.overlaid(self._rest, self._pixels)
+        self._rest, self._labels = self._overlay.rest(inputs), labels
+        self._overlaid = self._unit.overlaid(self._rest, self._pixels, labels)
         return self._overlaid.added()
 
     def back(self, gradient: Tensor) -> None:
         weight, classes = self._layer.weight, self._overlay.classes
         self._found[self._layer.bias] = gradient.sum(dim=0)
-        of_variants = gradient.view(*self._pixels.shape[:2], -1).mul_(self._overlaid.factor.unsqueeze(1))
+        of_variants = gradient.view(*self._labels.shape, -1).mul_(self._overlaid.factor.unsqueeze(1))
         of_images = of_variants.sum(dim=1)
+        of_labels = gradient.new_zeros(classes, gradient.shape[1]).index_add_(0, self._labels.flatten(), gradient)
         found = self._found[weight] = torch.empty_like(weight)
-        torch.mm(gradient.t(), self._pixels.flatten(0, 1), out=found[:, :classes])
+        found[:, :classes] = of_labels.t() @ self._pixels
         torch.mm(of_images.t(), self._rest, out=found[:, classes:])
         if self._overlaid.mean is not None:
             found.sub_(of_images.t() @ self._overlaid.mean)
@@ -107,7 +108,8 @@ class _Embedded:
 
     def forward(self, inputs: Tensor, labels: Tensor) -> Tensor:
         self._labels = labels if self._is_first else labels.reshape(-1, 1)  # a row for each label, after the first unit
-        return (self._plain.forward(inputs).unsqueeze(1) + self._embedding[self._labels]).flatten(0, 1)
+        vectors = nn.functional.embedding(self._labels, self._embedding)
+        return (self._plain.forward(inputs).unsqueeze(1) + vectors).flatten(0, 1)
 
     def back(self, gradient: Tensor) -> None:
         vectors = torch.zeros_like(self._embedding)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from intff.batches import as_floats
-from intff.buffers import alternating_buffers
+from intff.buffers import reused_buffers
 from intff.layers import Convolution, Dense
 from intff.networks import Network, Scores
 from intff.spec.limits import SCORED_AT_ONCE
@@ -40,7 +40,7 @@ def score(network: Network, images: Tensor) -> Scores:
         _keep_freed_memory()
         at_once, rows = _IMAGES_AT_ONCE, _rows_in_cache(network)
     filled: Scores | None = None
-    with alternating_buffers():
+    with reused_buffers():
         for start in range(0, max(1, len(images)), at_once):
             piece = images[start : start + at_once]
             found = network(as_floats(piece) if piece.dtype == torch.uint8 else piece, rows)

@@ -18,7 +18,7 @@ from torch.nn.functional import (
     silu,
 )
 
-from intff.buffers import next_buffer
+from intff.buffers import free_buffer
 
 Activation = Callable[[Tensor], Tensor]
 """May work in place: nothing else needs what was there."""
@@ -181,7 +181,7 @@ def affine(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def product(inputs: Tensor, weight: Tensor) -> Tensor:
     """W x of each row, [rows, inputs] to [rows, outputs]."""
-    return torch.mm(inputs, weight.t(), out=next_buffer(inputs, inputs.shape[0], weight.shape[0]))
+    return torch.mm(inputs, weight.t(), out=free_buffer(inputs, inputs.shape[0], weight.shape[0]))
 
 
 Layer = Dense | Convolution | MaxPool | Attention

@@ -10,9 +10,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.linalg import vector_norm
-from torch.nn.functional import linear
+from torch.nn.functional import embedding, linear
 
-from intff.buffers import next_buffer
+from intff.buffers import free_buffer
 from intff.layers import Convolution, Dense, Layer, product
 from intff.normalization import Normalization, needs_total, normalized, scale
 
@@ -38,7 +38,7 @@ class Overlaid:
     def added(self) -> Tensor:
         """Both parts together, [batch * variants, neurons]."""
         image_part, factor = self.image_part.unsqueeze(1), self.factor.unsqueeze(1)
-        out = next_buffer(factor, factor.shape[0], self.label_part.shape[1], image_part.shape[2])
+        out = free_buffer(factor, factor.shape[0], self.label_part.shape[1], image_part.shape[2])
         return torch.addcmul(image_part, self.label_part, factor, out=out).flatten(0, 1)
 
 
@@ -66,7 +66,9 @@ class HiddenUnit(nn.Module):
         if isinstance(first, Dense) and not needs_total(self.normalization):
             # W (factor x) + b = factor (W x) + b, in one pass over what are mostly fewer numbers.
             flat = inputs.flatten(1)
-            before = torch.addcmul(first.bias, product(flat, first.weight), scale(flat, self.normalization))
+            before = product(flat, first.weight)
+            out = None if torch.is_grad_enabled() else before
+            before = torch.addcmul(first.bias, before, scale(flat, self.normalization), out=out)
             return self._layers(first.activation(before), start=1)
         return self._layers(normalized(inputs, self.normalization), start=0)
 
@@ -88,7 +90,7 @@ class HiddenUnit(nn.Module):
         before = before + vectors.view(*vectors.shape, *(1 for _ in before.shape[3:]))
         return self._layers(first.activation(before.flatten(0, 1)), start=1)
 
-    def overlaid(self, rest: Tensor, pixels: Tensor) -> Overlaid:
+    def overlaid(self, rest: Tensor, pixels: Tensor, labels: Tensor | None = None) -> Overlaid:
         """What the first layer, which must be dense, makes of images and of labels' pixels, each on their own.
 
         An overlay replaces the first pixels of an image, so the layer is W x = W_rest rest + W_label pixels, and the
@@ -96,22 +98,26 @@ class HiddenUnit(nn.Module):
 
         Args:
             rest: flat images without their first pixels, [batch, inputs - classes].
-            pixels: what each variant has there, [batch or 1, variants, classes]; in all variants they have the same
-                sum and sum of squares, so an image is normalised alike under every label.
+            pixels: what each variant has there, [batch or 1, variants, classes], or each label, [labels, classes]; all
+                have the same sum and sum of squares, so an image is normalised alike under every label.
+            labels: numbers of the labels that are the variants, [batch or 1, variants], where pixels are each label's.
         """
         first = self.layers[0]
         assert isinstance(first, Dense)
-        inputs, classes, of_one = first.weight.shape[1], pixels.shape[-1], pixels[:, 0]
-        squares = vector_norm(rest, dim=1, keepdim=True).square() + of_one.square().sum(dim=-1, keepdim=True)
+        inputs, classes, of_one = first.weight.shape[1], pixels.shape[-1], pixels.reshape(-1, pixels.shape[-1])[:1]
+        squares = vector_norm(rest, dim=1, keepdim=True).square() + of_one.square().sum()
         total = None
         if needs_total(self.normalization):
-            total = rest.sum(dim=1, keepdim=True) + of_one.sum(dim=-1, keepdim=True)
+            total = rest.sum(dim=1, keepdim=True) + of_one.sum()
         mean, factor = self.normalization(total, squares, inputs)  # [batch, 1]
         of_label, of_rest = torch.split(first.weight, [classes, inputs - classes], dim=1)
+        label_part = pixels @ of_label.T
+        if labels is not None:
+            label_part = embedding(labels, label_part)
         image_part = linear(rest, of_rest)
         if mean is not None:
             image_part = image_part - mean * first.weight.sum(dim=1)
-        return Overlaid(torch.addcmul(first.bias, image_part, factor), pixels @ of_label.T, mean, factor)
+        return Overlaid(torch.addcmul(first.bias, image_part, factor), label_part, mean, factor)
 
     def forward_overlaid(self, overlaid: Overlaid) -> Tensor:
         """Activations, [batch * variants, ...]: those of `forward` on the overlaid images but for rounding."""

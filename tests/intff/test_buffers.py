@@ -1,4 +1,4 @@
-"""The two buffers of a pass: whose turn it is, what fits, and when there are none."""
+"""The buffers of a pass: which one is free, and when there are none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from intff.buffers import alternating_buffers, next_buffer
+from intff.buffers import free_buffer, reused_buffers
 from intff.layers import ACTIVATIONS, Dense
 from intff.seeds import seeded
 
@@ -19,26 +19,28 @@ def at(buffer: Tensor | None) -> int:
 
 
 @torch.inference_mode()
-def test_the_two_are_filled_in_turn_whatever_is_asked_for() -> None:
-    like = torch.zeros(1)
-    with alternating_buffers():
-        first, second = at(next_buffer(like, 300, 20)), at(next_buffer(like, 200, 30))
-        third = next_buffer(like, 7, 3, 2)
-        assert third is not None
-        assert third.shape == (7, 3, 2)
-        assert third.is_contiguous()
-        assert [at(third), at(next_buffer(like, 6000))] == [first, second]
-        assert first != second
+def test_a_result_goes_where_its_inputs_do_not_lie() -> None:
+    with reused_buffers():
+        first = free_buffer(torch.zeros(300, 20), 300, 20)
+        assert first is not None
+        second = free_buffer(first, 300, 20)
+        assert second is not None
+        assert at(first) != at(second)
+        assert [at(free_buffer(second, 300, 20)), at(free_buffer(first, 30, 10, 20))] == [at(first), at(second)]
 
 
 @torch.inference_mode()
-def test_one_that_is_too_small_or_of_another_type_is_replaced() -> None:
-    with alternating_buffers():
-        for like, rows in ((torch.zeros(1), 2), (torch.zeros(1), 2000), (torch.zeros(1, dtype=torch.float64), 3)):
-            for _ in range(2):
-                buffer = next_buffer(like, rows, 5)
+def test_each_type_and_shape_has_its_own() -> None:
+    places = set()
+    with reused_buffers():
+        for like in (torch.zeros(1), torch.zeros(1, dtype=torch.float64)):
+            for shape in ((300, 20), (100, 60), (100, 20)):
+                buffer = free_buffer(like, *shape)
                 assert buffer is not None
-                assert (buffer.shape, buffer.dtype) == ((rows, 5), like.dtype)
+                assert (buffer.shape, buffer.dtype) == (shape, like.dtype)
+                assert buffer.is_contiguous()
+                places.add(at(buffer))
+    assert len(places) == 6
 
 
 @torch.inference_mode()
@@ -48,7 +50,7 @@ def test_a_layer_reads_what_the_layer_before_it_gave_and_writes_elsewhere() -> N
     expected, found = images, images
     for layer in layers:
         expected = layer(expected)
-    with alternating_buffers():
+    with reused_buffers():
         for layer in layers:
             found = layer(found)
     assert torch.equal(found, expected)
@@ -60,20 +62,20 @@ def test_there_are_none_outside_nor_for_another_thread_nor_where_a_gradient_foll
 
     def of_another_thread() -> None:
         with torch.no_grad():
-            found.append(next_buffer(like, 2))
+            found.append(free_buffer(like, 2))
 
-    with alternating_buffers():
-        assert next_buffer(like, 2) is None
+    with reused_buffers():
+        assert free_buffer(like, 2) is None
         another = threading.Thread(target=of_another_thread)
         another.start()
         another.join()
     with torch.no_grad():
-        found.append(next_buffer(like, 2))
+        found.append(free_buffer(like, 2))
     assert found == [None, None]
 
 
 @torch.no_grad()
 def test_they_are_gone_after_an_error() -> None:
-    with pytest.raises(KeyError), alternating_buffers():
+    with pytest.raises(KeyError), reused_buffers():
         raise KeyError
-    assert next_buffer(torch.zeros(1), 2) is None
+    assert free_buffer(torch.zeros(1), 2) is None
