@@ -6,6 +6,7 @@ from celery.signals import setup_logging, worker_process_init
 
 from store.logs import set_up
 from store.settings import read_settings
+from worker.shutdown import heed_the_worker
 
 
 @setup_logging.connect
@@ -17,6 +18,7 @@ def set_up_log(**_: object) -> None:
 @worker_process_init.connect
 def warm_up(**_: object) -> None:
     """Import the training half when the process starts, not when the first job waits for it."""
+    heed_the_worker()
     import torch  # noqa: PLC0415 - the parent imports this file too, and stays small
 
     import worker.attempt  # noqa: F401, PLC0415 - the same

@@ -1,4 +1,8 @@
-"""How a worker that is told to stop tells the attempt it runs: SIGTERM, from the parent process to the pool's child."""
+"""How a worker that is told to stop tells the attempt it runs: a signal, from the parent process to the pool's child.
+
+That is SIGUSR2, since SIGTERM kills a process that has just ended its attempt, and Celery then waits ten seconds for
+what that attempt would have said. SIGTERM from anybody else is heeded by an attempt as well.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,13 @@ from typing import Any
 
 from celery.worker import state
 
+_WORKER_STOPS = signal.SIGUSR2
+
 
 class StopRequest:
     """Whether the attempt in this process was asked to hand its job back."""
+
+    worker_stops_since = inf
 
     def __init__(self) -> None:
         # A plain flag, not an Event: a signal handler that takes a lock which the
@@ -37,12 +45,22 @@ class StopRequest:
         """
         if os.getppid() != self._parent:
             self.ask()
+        self._told_at = min(self._told_at, StopRequest.worker_stops_since)
         return self._told_at < inf
 
     @property
     def seconds_ago(self) -> float:
         """How long ago it was asked; minus infinity while it was not."""
         return time.monotonic() - self._told_at if self.asked else -inf
+
+
+def heed_the_worker() -> None:
+    """Ask this attempt, and those that still begin, to stop when the parent says so; for a pool process's start."""
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        StopRequest.worker_stops_since = min(StopRequest.worker_stops_since, time.monotonic())
+
+    signal.signal(_WORKER_STOPS, on_signal)
 
 
 @contextmanager
@@ -77,11 +95,10 @@ def _keep_telling(seconds: float = 0.2) -> None:
     told: set[str] = set()
     while True:
         for request in _running():
-            # Once each: an attempt that is done no longer takes the signal as a request.
             if request.worker_pid and request.id not in told:
                 told.add(request.id)
                 with suppress(ProcessLookupError):
-                    os.kill(request.worker_pid, signal.SIGTERM)
+                    os.kill(request.worker_pid, _WORKER_STOPS)
         time.sleep(seconds)
 
 
