@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from math import inf
 
 import pytest
 
@@ -11,7 +12,7 @@ from worker.shutdown import StopRequest, heed_the_worker, stop_on_sigterm
 
 
 def test_an_attempt_that_begins_after_the_signal_is_asked_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(StopRequest, "worker_stops_since", StopRequest.worker_stops_since)
+    monkeypatch.setattr(StopRequest, "worker_stops_since", inf)
     before = signal.getsignal(signal.SIGUSR2)
     try:
         heed_the_worker()
@@ -20,6 +21,7 @@ def test_an_attempt_that_begins_after_the_signal_is_asked_as_well(monkeypatch: p
             os.kill(os.getpid(), signal.SIGUSR2)
             assert running.asked
             assert 0 <= running.seconds_ago < 10
+        monkeypatch.setattr(StopRequest, "worker_stops_since", inf)
         os.kill(os.getpid(), signal.SIGUSR2)  # between two attempts
         with stop_on_sigterm() as later:
             assert later.asked
