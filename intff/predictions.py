@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +13,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Outputs:
+class Outputs(NamedTuple):
     """A model's outputs for some images; None where the model has no such thing."""
 
     goodness: Floats | None = None
@@ -24,15 +25,8 @@ class Outputs:
     probabilities: Floats | None = None
     """Of a softmax classifier, [images, labels]"""
 
-    @property
-    def ranking(self) -> Floats:
-        """What decides the label: the softmax's probabilities where there are any, else the goodness."""
-        ranking = self.goodness if self.probabilities is None else self.probabilities
-        assert ranking is not None
-        return ranking
 
-
-@dataclass(frozen=True)
+@dataclass  # a frozen one takes six times as long to make, which is felt in a service that answers in 0.3 ms
 class Prediction:
     """One image's prediction; lists are by label, `unit_goodness` by unit and then by label."""
 
@@ -46,19 +40,20 @@ class Prediction:
 
 
 def predictions(outputs: Outputs, labels: Sequence[str]) -> list[Prediction]:
-    """Turn a model's outputs into one prediction for each image."""
-    places = [_first_two(scores) for scores in outputs.ranking.tolist()]
-    columns = (outputs.goodness, outputs.probability_positive, outputs.unit_goodness, outputs.probabilities)
-    rows = [[None] * len(places) if column is None else column.tolist() for column in columns]
-    return [
-        Prediction(labels[winner], goodness, positive, margin, unit_goodness, probabilities)
-        for (winner, margin), goodness, positive, unit_goodness, probabilities in zip(places, *rows, strict=True)
-    ]
+    """Turn a model's outputs into one prediction for each image.
 
-
-def _first_two(scores: list[float]) -> tuple[int, float]:
-    """The winner, and by how much it wins; in Python, since NumPy takes longer for ten numbers."""
-    best = max(scores)
-    winner = scores.index(best)
-    second = max(scores[:winner] + scores[winner + 1 :])
-    return winner, float(np.float32(best) - np.float32(second))
+    The label is the one with the highest probability of a softmax classifier, where there is one, else goodness.
+    """
+    columns: list[Any] = [None if column is None else column.tolist() for column in outputs]
+    of_goodness, *_, of_softmax = columns
+    ranking = of_goodness if of_softmax is None else of_softmax
+    found = []
+    # In Python, since NumPy takes longer for ten numbers.
+    for scores, goodness, unit_goodness, positive, probabilities in zip(
+        ranking, *(repeat(None) if column is None else column for column in columns), strict=False
+    ):
+        best = max(scores)
+        winner = scores.index(best)
+        margin = best - max(scores[:winner] + scores[winner + 1 :])
+        found.append(Prediction(labels[winner], goodness, positive, margin, unit_goodness, probabilities))
+    return found

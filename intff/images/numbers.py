@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from itertools import chain
 from math import prod
 from typing import Any, Literal
@@ -20,6 +21,7 @@ Shape = tuple[int, int, int]
 _DEEPEST = 3  # lists in an image: channels, rows, pixels
 _LONGEST_SHOWN = 40
 _BRIGHTEST = 255
+_LISTS = {list, tuple}
 
 
 def from_json(
@@ -82,18 +84,18 @@ def _read_quickly(images: Sequence[Any], shape: Shape, scale: str | None, *, no_
     return _floats(numbers, top, shape) if in_range else None
 
 
-def _rows(images: Sequence[Any], shape: Shape) -> list[Any] | None:
-    """The innermost lists, if all images are nested alike and in a right form."""
-    form: list[int] = []
-    lists: list[Any] = [images]
-    while True:
-        lengths = set(map(len, lists)) if set(map(type, lists)) <= {list, tuple} else set()
-        if len(lengths) != 1 or 0 in lengths or len(form) > _DEEPEST:
+def _rows(images: Sequence[Any], shape: Shape) -> Sequence[Any] | None:
+    """The innermost lists, if all images are nested like the first one and that is in a right form."""
+    form = _form(images[0])
+    if form not in _accepted(shape):
+        return None
+    lists = images
+    for depth, length in enumerate(form):
+        if depth > 0:
+            lists = list(chain.from_iterable(lists))
+        if not set(map(type, lists)) <= _LISTS or set(map(len, lists)) != {length}:
             return None
-        form += lengths
-        if not isinstance(lists[0][0], list | tuple):
-            return lists if tuple(form[1:]) in _accepted(shape) else None
-        lists = list(chain.from_iterable(lists))
+    return lists
 
 
 def _floats(numbers: Floats, top: int, shape: Shape) -> Floats:
@@ -111,6 +113,7 @@ def _array(image: Sequence[Any], shape: Shape) -> Floats | None:
     return read
 
 
+@lru_cache
 def _accepted(shape: Shape) -> tuple[tuple[int, ...], ...]:
     nested = (shape, shape[1:]) if shape[0] == 1 else (shape,)
     return (*nested, (prod(shape),))
