@@ -77,20 +77,20 @@ def renew(session: Session, claim: Claim, progress: Mapping[str, Any] | None = N
 
     A lease that ran out while nobody took the job is renewed like any other.
     """
-    reported = {} if progress is None else {"progress": dict(progress)}
-    job = change_job(session, *_fence(claim), lease_expires_at=clock(claim.lease_seconds), **reported)
-    return None if job is None else Orders(cancel=job.cancel_requested, pause=job.pause_requested)
+    return _renew(session, claim, {} if progress is None else {"progress": dict(progress)})
 
 
-def record_epoch(session: Session, claim: Claim, metrics: Mapping[str, Any], progress: Mapping[str, Any]) -> bool:
+def record_epoch(
+    session: Session, claim: Claim, metrics: Mapping[str, Any], progress: Mapping[str, Any]
+) -> Orders | None:
     """Keep what one epoch reported, as `record_epochs` does."""
     return record_epochs(session, claim, [metrics], progress)
 
 
 def record_epochs(
     session: Session, claim: Claim, metrics: Sequence[Mapping[str, Any]], progress: Mapping[str, Any]
-) -> bool:
-    """Keep what epochs reported; those that are trained again replace their earlier reports.
+) -> Orders | None:
+    """Keep what epochs reported, and renew the lease; epochs that are trained again replace their earlier reports.
 
     However many they are, it takes three exchanges with the database: a training of short epochs has hundreds a second.
 
@@ -101,8 +101,9 @@ def record_epochs(
         progress: how far the job is now.
     """
     kept = [dict(each) for each in metrics]
-    if change_job(session, *_fence(claim), latest_metrics=kept[-1], progress=dict(progress)) is None:
-        return False
+    orders = _renew(session, claim, {"latest_metrics": kept[-1], "progress": dict(progress)})
+    if orders is None:
+        return None
     # The job's row is locked now. Later epochs can only be a lost attempt's, which this one does not build on.
     first = kept[0]["epoch"]
     session.execute(
@@ -112,7 +113,12 @@ def record_epochs(
         insert_into(session, EpochMetricsRow),
         [{"job_id": claim.job_id, "epoch": each["epoch"], "attempt": claim.attempt, "metrics": each} for each in kept],
     )
-    return True
+    return orders
+
+
+def _renew(session: Session, claim: Claim, reported: Mapping[str, Any]) -> Orders | None:
+    job = change_job(session, *_fence(claim), lease_expires_at=clock(claim.lease_seconds), **reported)
+    return None if job is None else Orders(cancel=job.cancel_requested, pause=job.pause_requested)
 
 
 def record_checkpoint(session: Session, claim: Claim, checkpoint: Mapping[str, Any]) -> bool:

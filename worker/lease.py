@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from itertools import groupby, islice
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -15,7 +16,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from store.attempts import Claim, record_epochs, renew
+from store.attempts import Claim, Orders, record_epochs, renew
 from store.database import Sessions
 from worker.shutdown import StopRequest
 
@@ -31,8 +32,8 @@ Write = Callable[[Session], bool]
 Kept = TypeVar("Kept")
 
 AT_ONCE = 200
-"""Reports of one transaction. It holds the job's row, so the lease is renewed after each: after minutes without the
-database thousands of reports wait, and on a busy machine they take longer than a lease."""
+"""Reports of one transaction. It holds the job's row, and renews the lease: after minutes without the database
+thousands of reports wait, and on a busy machine they take longer than a lease."""
 
 LAST_PATIENCE = 5.0
 """Seconds that a worker which was told to stop waits for a database that is away."""
@@ -120,8 +121,7 @@ class Lease(threading.Thread):
 
         def conclude() -> Kept | None:
             with self._talking:
-                self._renew()
-                self._deliver()
+                self._renew_and_deliver()
                 return None if self.halt is Halt.LOST else self._within(write)
 
         return self._patiently(conclude)
@@ -153,8 +153,7 @@ class Lease(threading.Thread):
         while self.halt is not Halt.LOST and not self._over.wait(self._interval):
             with self._talking:
                 try:
-                    self._renew()
-                    self._deliver()
+                    self._renew_and_deliver()
                 except DATABASE_AWAY as error:
                     self._note_away(error)
                 except Exception as error:  # noqa: BLE001 - handed to the main thread, which fails the attempt with it
@@ -179,56 +178,41 @@ class Lease(threading.Thread):
         with self._sessions.begin() as session:
             return talk(session)
 
-    def _renew(self) -> None:
-        with self._sessions.begin() as session:
-            orders = renew(session, self._claim, self.progress)
-        if orders is None:
-            self.halt = Halt.LOST
-        elif orders.cancel:
-            self.halt = Halt.CANCEL
-        elif orders.pause:
-            self.halt = Halt.PAUSE
-        else:
-            self.halt = None  # an order that was taken back before the attempt obeyed it
+    def _renew_and_deliver(self) -> None:
+        """Renew the lease, and write all that was reported; a transaction of reports renews it on the way."""
+        while True:
+            batch = list(islice(self._reports, AT_ONCE))
+            try:
+                orders = self._within(partial(self._write, batch=batch))
+            except DATABASE_AWAY:
+                raise
+            except Exception:
+                # What cannot be written now never can, and must not stand before the attempt's last word.
+                self._reports.clear()
+                raise
+            self.halt = _halt(orders)
+            if self.halt is Halt.LOST:
+                return
+            for report in batch:
+                self._reports.popleft()
+                if isinstance(report, _Other):
+                    report.then()
+            if not self._reports:
+                return
 
-    def _deliver(self) -> None:
-        """Write all that was reported, and keep the lease alive meanwhile."""
-        while self._reports and self.halt is not Halt.LOST:
-            self._deliver_some()
-            if self._reports:
-                self._renew()
-
-    def _deliver_some(self) -> None:
-        batch = list(islice(self._reports, AT_ONCE))
-        try:
-            with self._sessions.begin() as session:
-                is_ours = self._write(session, batch)
-        except DATABASE_AWAY:
-            raise
-        except Exception:
-            # What cannot be written now never can, and must not stand before the attempt's last word.
-            self._reports.clear()
-            raise
-        if not is_ours:
-            self.halt = Halt.LOST
-            return
-        for report in batch:
-            self._reports.popleft()
-            if isinstance(report, _Other):
-                report.then()
-
-    def _write(self, session: Session, batch: list[_Epoch | _Other]) -> bool:
-        """Write reports in their order, epochs that follow each other at once; whether the job was our own."""
+    def _write(self, session: Session, *, batch: list[_Epoch | _Other]) -> Orders | None:
+        """Write reports in their order, epochs that follow each other at once, and renew; None if the claim is lost."""
+        orders: Orders | None = None
         for _, group in groupby(batch, type):
             reports = list(group)
             epochs = [each for each in reports if isinstance(each, _Epoch)]
-            if epochs and not record_epochs(
-                session, self._claim, [each.metrics for each in epochs], epochs[-1].progress
-            ):
-                return False
+            if epochs:
+                orders = record_epochs(session, self._claim, [each.metrics for each in epochs], epochs[-1].progress)
+                if orders is None:
+                    return None
             if not all(each.write(session) for each in reports if isinstance(each, _Other)):
-                return False
-        return True
+                return None
+        return orders or renew(session, self._claim, self.progress)
 
     def _note_away(self, error: Exception) -> None:
         if self._away_since is None:
@@ -239,3 +223,12 @@ class Lease(threading.Thread):
         if self._away_since is not None:
             log.info("database_back", seconds=round(time.monotonic() - self._away_since, 1), waiting=len(self._reports))
             self._away_since = None
+
+
+def _halt(orders: Orders | None) -> Halt | None:
+    """What the orders mean; None too for an order that was taken back before the attempt obeyed it."""
+    if orders is None:
+        return Halt.LOST
+    if orders.cancel:
+        return Halt.CANCEL
+    return Halt.PAUSE if orders.pause else None

@@ -117,9 +117,9 @@ class Store(RuleBasedStateMachine):
     def record_epoch(self, held: Claim, epoch: int) -> None:
         current = self._is_current(held)
         with self.sessions.begin() as session:
-            written = record_epoch(session, held, {"epoch": epoch, "loss": 1.0}, {"epoch": epoch})
-        assert written == current
-        if written:
+            orders = record_epoch(session, held, {"epoch": epoch, "loss": 1.0}, {"epoch": epoch})
+        assert (orders is not None) == current
+        if current:
             kept = self.seen[held.job_id].metrics
             self.seen[held.job_id].metrics = {e: a for e, a in kept.items() if e < epoch} | {epoch: held.attempt}
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from intff.spec import read_spec
 from store.attempts import (
     Claim,
+    Orders,
     claim,
     fail,
     hand_back,
@@ -135,6 +136,18 @@ def test_renewing_moves_the_lease_says_how_far_and_brings_the_orders(db: Session
         request_cancel(session, mine.job_id)
         assert (orders := renew(session, mine)) is not None
         assert (orders.cancel, orders.pause) == (True, False)
+
+
+def test_an_epochs_report_moves_the_lease_and_brings_the_orders_too(db: Sessions) -> None:
+    with db.begin() as session:
+        mine = held(session)
+        expire(session, mine.job_id)
+        assert record_epoch(session, mine, {"epoch": 1}, {"epoch": 1}) == Orders(cancel=False, pause=False)
+        row = the(session, mine.job_id)
+        assert row.lease_expires_at is not None
+        assert row.lease_expires_at > database_time(session)
+        request_pause(session, mine.job_id)
+        assert record_epoch(session, mine, {"epoch": 2}, {"epoch": 2}) == Orders(cancel=False, pause=True)
 
 
 def test_a_number_that_json_lacks_is_stored_as_null(db: Sessions) -> None:
