@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from intff.batches import as_floats
-from intff.buffers import reused_buffers
-from intff.layers import Convolution, Dense
+from intff.dense_scoring import DenseScorer
+from intff.layers import Convolution
 from intff.networks import Network, Scores
 from intff.spec.limits import SCORED_AT_ONCE
 
-_ACTIVATIONS_AT_ONCE = 500_000
-"""Of one layer, on a CPU, whose caches then hold them: more take longer, and so do fewer, for each piece has its price.
-Measured in docs/performance.md."""
 _IMAGES_AT_ONCE = 2000
 """On a CPU, where what is done to an image before its labels are tried is better done to many."""
+_ROWS = 2000
+"""Rows of activations at once on a CPU, whose caches then hold them. Measured in docs/performance.md."""
 _ROWS_OF_MAPS = 200
-"""Rows of activations at once where there are convolutions."""
+"""The same where there are convolutions."""
 _KEPT_BYTES = 2**24
 """More than one layer's activations of such a piece."""
+_MANY_IMAGES = 200
+"""So many are worth what a `DenseScorer` prepares."""
 
 
 @torch.inference_mode()
@@ -35,21 +39,18 @@ def score(network: Network, images: Tensor) -> Scores:
     """
     was_training = network.training
     network.eval()
-    at_once, rows = SCORED_AT_ONCE, None
-    if not images.is_cuda:
-        _keep_freed_memory()
-        at_once, rows = _IMAGES_AT_ONCE, _rows_in_cache(network)
+    at_once = SCORED_AT_ONCE if images.is_cuda else _IMAGES_AT_ONCE
+    scorer = _scorer(network, images)
     filled: Scores | None = None
-    with reused_buffers():
-        for start in range(0, max(1, len(images)), at_once):
-            piece = images[start : start + at_once]
-            found = network(as_floats(piece) if piece.dtype == torch.uint8 else piece, rows)
-            if filled is None:
-                filled = Scores(*(None if it is None else it.new_empty((len(images), *it.shape[1:])) for it in found))
-            # Copied, so that nothing of a piece stays between the memory that the next one needs.
-            for column, scores in zip(filled, found, strict=True):
-                if column is not None:
-                    column[start : start + at_once] = scores
+    for start in range(0, max(1, len(images)), at_once):
+        piece = images[start : start + at_once]
+        found = scorer(as_floats(piece) if piece.dtype == torch.uint8 else piece)
+        if filled is None:
+            filled = Scores(*(None if it is None else it.new_empty((len(images), *it.shape[1:])) for it in found))
+        # Copied, so that nothing of a piece stays between the memory that the next one needs.
+        for column, scores in zip(filled, found, strict=True):
+            if column is not None and scores is not None:
+                column[start : start + at_once] = scores
     network.train(was_training)
     assert filled is not None
     return filled
@@ -61,11 +62,15 @@ def accuracy(network: Network, images: Tensor, labels: Tensor) -> float:
     return float(right.double().mean())
 
 
-def _rows_in_cache(network: Network) -> int:
-    if any(isinstance(module, Convolution) for module in network.modules()):
-        return _ROWS_OF_MAPS
-    widest = max((len(module.weight) for module in network.modules() if isinstance(module, Dense)), default=1)
-    return max(1, _ACTIVATIONS_AT_ONCE // widest)
+def _scorer(network: Network, images: Tensor) -> Callable[[Tensor], Scores]:
+    """The fastest one for the network, the device and so many images."""
+    if images.is_cuda:
+        return network
+    _keep_freed_memory()
+    if len(images) >= _MANY_IMAGES and DenseScorer.applies_to(network):
+        return DenseScorer(network)
+    has_maps = any(isinstance(module, Convolution) for module in network.modules())
+    return partial(network, rows=_ROWS_OF_MAPS if has_maps else _ROWS)
 
 
 def _keep_freed_memory() -> None:

@@ -18,8 +18,6 @@ from torch.nn.functional import (
     silu,
 )
 
-from intff.buffers import free_buffer
-
 Activation = Callable[[Tensor], Tensor]
 """May work in place: nothing else needs what was there."""
 
@@ -48,7 +46,7 @@ class Dense(nn.Module):
 
     def before(self, hidden: Tensor) -> Tensor:
         """What the activation is applied to."""
-        return affine(hidden.flatten(1), self.weight, self.bias)
+        return nn.functional.linear(hidden.flatten(1), self.weight, self.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """The layer's activations."""
@@ -169,19 +167,6 @@ class Attention(nn.Module):
         mixed = scaled_dot_product_attention(query, key, value)  # [rows, heads, positions, channels of a head]
         taken = nn.functional.linear(mixed.transpose(1, 2).flatten(2), self.out_weight, self.out_bias)
         return (tokens + taken).transpose(1, 2).reshape(rows, channels, height, width)
-
-
-def affine(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """W x + b of each row, [rows, inputs] to [rows, outputs]."""
-    if torch.is_grad_enabled() or inputs.is_cuda:
-        return nn.functional.linear(inputs, weight, bias)
-    # On a CPU the same by torch begins with a pass that writes the biases; here they meet what is still in the cache.
-    return product(inputs, weight).add_(bias)
-
-
-def product(inputs: Tensor, weight: Tensor) -> Tensor:
-    """W x of each row, [rows, inputs] to [rows, outputs]."""
-    return torch.mm(inputs, weight.t(), out=free_buffer(inputs, inputs.shape[0], weight.shape[0]))
 
 
 Layer = Dense | Convolution | MaxPool | Attention

@@ -159,7 +159,10 @@ class GoodnessNetwork(nn.Module):
 
     def forward(self, images: Tensor, rows: int | None = None) -> Scores:
         """Score images, [batch, channels, height, width] of 0 to 1; see `unit_goodness`."""
-        unit_goodness = self.unit_goodness(images, rows)
+        return self.scores(images, self.unit_goodness(images, rows), rows)
+
+    def scores(self, images: Tensor, unit_goodness: Tensor, rows: int | None = None) -> Scores:
+        """The same where the goodness of each unit is known, [batch, units, labels]."""
         logits = None if self.head is None else torch.cat([self.logits(piece) for piece in _pieces(images, rows)])
         return Scores(unit_goodness, self.weighted(unit_goodness), logits)
 

@@ -52,7 +52,17 @@ def normalized(inputs: Tensor, normalization: Normalization) -> Tensor:
     return (flat * scale(flat, normalization)).view_as(inputs)
 
 
-def scale(rows: Tensor, normalization: Normalization) -> Tensor:
-    """What a normalisation that needs no sum multiplies each row by, [rows, values] to [rows, 1]."""
-    # The norm is one pass over the rows, a sum of squares two.
-    return normalization(None, vector_norm(rows, dim=1, keepdim=True).square(), rows.shape[1])[1]
+def scale(rows: Tensor, normalization: Normalization, squares: Tensor | None = None) -> Tensor:
+    """What a normalisation that needs no sum multiplies each row by.
+
+    Args:
+        rows: [rows, values].
+        normalization: which.
+        squares: the sum of each row's squares, [rows], where it is known.
+
+    Returns:
+        [rows, 1]
+    """
+    if squares is None:
+        squares = vector_norm(rows, dim=1).square()  # a norm is one pass over the rows, a sum of squares two
+    return normalization(None, squares.unsqueeze(1), rows.shape[1])[1]

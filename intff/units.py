@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.linalg import vector_norm
 from torch.nn.functional import embedding, linear
 
-from intff.buffers import free_buffer
-from intff.layers import Convolution, Dense, Layer, product
+from intff.layers import Convolution, Dense, Layer
 from intff.normalization import Normalization, needs_total, normalized, scale
 
 
@@ -35,11 +34,16 @@ class Overlaid:
         mean = None if self.mean is None else self.mean[images]
         return Overlaid(self.image_part[images], label_part, mean, self.factor[images])
 
-    def added(self) -> Tensor:
-        """Both parts together, [batch * variants, neurons]."""
+    @property
+    def shape(self) -> tuple[int, int]:
+        """How many images there are, and how many variants of each."""
+        return self.image_part.shape[0], self.label_part.shape[1]
+
+    def added(self, out: Tensor | None = None) -> Tensor:
+        """Both parts together, [batch * variants, neurons]; written to `out`, if it is given."""
         image_part, factor = self.image_part.unsqueeze(1), self.factor.unsqueeze(1)
-        out = free_buffer(factor, factor.shape[0], self.label_part.shape[1], image_part.shape[2])
-        return torch.addcmul(image_part, self.label_part, factor, out=out).flatten(0, 1)
+        into = None if out is None else out.view(*self.shape, -1)
+        return torch.addcmul(image_part, self.label_part, factor, out=into).flatten(0, 1)
 
 
 class HiddenUnit(nn.Module):
@@ -66,9 +70,7 @@ class HiddenUnit(nn.Module):
         if isinstance(first, Dense) and not needs_total(self.normalization):
             # W (factor x) + b = factor (W x) + b, in one pass over what are mostly fewer numbers.
             flat = inputs.flatten(1)
-            before = product(flat, first.weight)
-            out = None if torch.is_grad_enabled() else before
-            before = torch.addcmul(first.bias, before, scale(flat, self.normalization), out=out)
+            before = torch.addcmul(first.bias, linear(flat, first.weight), scale(flat, self.normalization))
             return self._layers(first.activation(before), start=1)
         return self._layers(normalized(inputs, self.normalization), start=0)
 
