@@ -18,15 +18,22 @@ from intff.spec import TrainSpec, read_spec
 
 if TYPE_CHECKING:
     from intff.model import Model, load_model, train
+    from intff.stacked import train_together
     from intff.trainer import Trainer
 
 # Before torch is loaded: its threads sleep while they wait for each other. By default they spin, and beside any
 # other busy process a run on two cores then took up to ten times as long (docs/decisions/0005-threads.md).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-__all__ = ["IntffError", "Model", "TrainSpec", "Trainer", "load_model", "read_spec", "train"]
+__all__ = ["IntffError", "Model", "TrainSpec", "Trainer", "load_model", "read_spec", "train", "train_together"]
 
-_NEED_TORCH = {"Model": "intff.model", "load_model": "intff.model", "Trainer": "intff.trainer", "train": "intff.model"}
+_NEED_TORCH = {
+    "Model": "intff.model",
+    "load_model": "intff.model",
+    "Trainer": "intff.trainer",
+    "train": "intff.model",
+    "train_together": "intff.stacked",
+}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 -- any of the names above

@@ -30,8 +30,9 @@ class Learner:
         self._on_cpu = next(network.parameters()).device.type == "cpu"
         self._chain_rule = ChainRule(self._objective) if self._on_cpu and applies_to(self._objective) else None
 
+    @torch.enable_grad()
     def step(self, batch: Batch) -> StepLosses:
-        """One step, and its losses before it."""
+        """One step, and its losses before it; the caller may have switched gradients off."""
         losses = self._step(batch)
         if self._on_cpu:
             self.optimizer.drop_tiny_moments()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +25,11 @@ from intff.objectives import Objective, StepLosses
 from intff.progress import Event, Finished
 from intff.recorded import Recorded, Take, plainly
 from intff.runs import REPORT_SECONDS, Run, added, clear, make_repeatable, on_cpu
-from intff.spec import TrainSpec
+from intff.spec import TrainSpec, read_spec
 
 
 def train_together(
-    specs: Sequence[TrainSpec],
+    specs: Sequence[TrainSpec | Mapping[str, Any]],
     *,
     on_event: Callable[[int, Event], None] | None = None,
     data_dir: Path | None = None,
@@ -38,7 +39,7 @@ def train_together(
     Worth it on a GPU, which one small network leaves idle; on a CPU it takes as long as one run after the other.
 
     Args:
-        specs: at least one.
+        specs: at least one; each a whole spec or the fields that differ from the defaults.
         on_event: called with the number of a run among `specs` and everything that it reports; every run's seconds
             are those of all together.
         data_dir: where to look for the data set first.
@@ -47,7 +48,8 @@ def train_together(
         SpecError: the specs differ in more, or ask for units that learn one by one.
         IntffError: as `train` does, when one of the runs fails.
     """
-    trainer = StackedTrainer(specs, data_dir=data_dir)
+    read = [spec if isinstance(spec, TrainSpec) else read_spec(spec) for spec in specs]
+    trainer = StackedTrainer(read, data_dir=data_dir)
     models: dict[int, Model] = {}
     for number, event in trainer.run():
         if on_event is not None:

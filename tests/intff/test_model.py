@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import intff
 from intff import Model, TrainSpec, datasets, load_model, train
@@ -34,6 +35,15 @@ def test_training_takes_plain_fields_and_tells_what_happens() -> None:
     assert isinstance(events[-1], Finished)
     assert trained.result == events[-1].result
     assert trained.labels == tuple("0123456789")
+
+
+@pytest.mark.parametrize("architecture", ["64,(8)", "64,(6C3,P2),(11)"])
+def test_training_in_a_program_that_switched_gradients_off(architecture: str, digits_spec: SpecOf) -> None:
+    spec = digits_spec(architecture, epochs=1)
+    with torch.no_grad():
+        trained = train(spec)
+    for name, weight in train(spec).network.state_dict().items():
+        assert torch.equal(trained.network.state_dict()[name], weight), name
 
 
 def test_a_saved_model_comes_back_the_same(model: Model, model_folder: Path) -> None:

@@ -95,6 +95,12 @@ def test_each_run_is_the_one_that_it_would_have_been_alone(
         _require_same(model, train(expected))
 
 
+def test_runs_may_be_given_as_plain_fields() -> None:
+    small = {"dataset": "digits", "architecture": "64,(8)"}
+    fields = [small | {"training": {"epochs": 1, "seed": seed}} for seed in (0, 1)]
+    assert [model.spec for model in train_together(fields)] == [read_spec(each) for each in fields]
+
+
 @pytest.mark.usefixtures("in_float64")
 def test_runs_of_another_noise_each(digits_spec: SpecOf) -> None:
     """What is corrupted depends on the seed, and so does the split."""
