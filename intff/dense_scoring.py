@@ -22,12 +22,12 @@ from intff.networks import GoodnessNetwork, Network, Scores
 from intff.normalization import needs_total, normalized, scale
 from intff.units import HiddenUnit, Overlaid
 
-_ACTIVATIONS_AT_ONCE = 500_000
+ACTIVATIONS_AT_ONCE = 500_000
 """Of the widest layer: the caches do not hold many more, and with fewer there are more pieces, each at its price."""
 
 
 class DenseScorer:
-    """Scores images with the weights that the network has now.
+    """Scores images with the weights that the network has when the scorer is made.
 
     Args:
         network: one that the scorer `applies_to`.
@@ -39,7 +39,7 @@ class DenseScorer:
         self._labels = torch.arange(network.classes).unsqueeze(0)
         dense = [layer for unit in network.units for layer in unit.layers if isinstance(layer, Dense)]
         rows_of_image = network.encoding.rows(network.classes)
-        self._images_at_once = max(1, _ACTIVATIONS_AT_ONCE // max(rows_of_image * len(each.weight) for each in dense))
+        self._images_at_once = max(1, ACTIVATIONS_AT_ONCE // max(rows_of_image * len(each.weight) for each in dense))
         memory = _Memory(self._images_at_once * rows_of_image)
         self._units = [_Unit(unit, memory) for unit in network.units]
 
@@ -51,10 +51,10 @@ class DenseScorer:
         return all(isinstance(layer, Dense) for unit in network.units for layer in unit.layers)
 
     def __call__(self, images: Tensor) -> Scores:
-        """Score images, floats of 0 to 1, [batch, channels, height, width]; without gradients."""
+        """Score at least one image, floats of 0 to 1, [batch, channels, height, width]; without gradients."""
         network, step = self._network, self._images_at_once
         prepared = network.encoding.prepared(network.units[0], images, self._labels)
-        starts = range(0, max(1, len(images)), step)
+        starts = range(0, len(images), step)
         unit_goodness = torch.cat([self._unit_goodness(prepared[start : start + step]) for start in starts])
         return network.scores(images, unit_goodness, rows=step)
 
@@ -62,7 +62,7 @@ class DenseScorer:
         """Of one piece, [images, units, labels]."""
         first, *later = self._units
         if isinstance(prepared, Overlaid):
-            images = prepared.shape[0]
+            images, _ = prepared.images_and_variants
             hidden = first.overlaid(prepared)
         else:
             images = len(prepared)
@@ -135,7 +135,7 @@ class _Unit:
 
     def overlaid(self, overlaid: Overlaid) -> Tensor:
         """The first unit's, for images and labels that are yet to be added."""
-        images, labels = overlaid.shape
+        images, labels = overlaid.images_and_variants
         into = self._memory.beside(overlaid.image_part, images * labels, len(self._biases[0]))
         return self._rest(overlaid.added(into))
 

@@ -9,17 +9,15 @@ import torch
 from torch import Tensor
 
 from intff.batches import as_floats
-from intff.dense_scoring import DenseScorer
-from intff.layers import Convolution
+from intff.dense_scoring import ACTIVATIONS_AT_ONCE, DenseScorer
+from intff.layers import Convolution, Dense
 from intff.networks import Network, Scores
 from intff.spec.limits import SCORED_AT_ONCE
 
 _IMAGES_AT_ONCE = 2000
 """On a CPU, where what is done to an image before its labels are tried is better done to many."""
-_ROWS = 2000
-"""Rows of activations at once on a CPU, whose caches then hold them. Measured in docs/performance.md."""
 _ROWS_OF_MAPS = 200
-"""The same where there are convolutions."""
+"""Rows of activations at once on a CPU where there are convolutions."""
 _KEPT_BYTES = 2**24
 """More than one layer's activations of such a piece."""
 _MANY_IMAGES = 200
@@ -69,8 +67,10 @@ def _scorer(network: Network, images: Tensor) -> Callable[[Tensor], Scores]:
     _keep_freed_memory()
     if len(images) >= _MANY_IMAGES and DenseScorer.applies_to(network):
         return DenseScorer(network)
-    has_maps = any(isinstance(module, Convolution) for module in network.modules())
-    return partial(network, rows=_ROWS_OF_MAPS if has_maps else _ROWS)
+    if any(isinstance(module, Convolution) for module in network.modules()):
+        return partial(network, rows=_ROWS_OF_MAPS)
+    widest = max((len(module.weight) for module in network.modules() if isinstance(module, Dense)), default=1)
+    return partial(network, rows=max(1, ACTIVATIONS_AT_ONCE // widest))
 
 
 def _keep_freed_memory() -> None:

@@ -32,7 +32,7 @@ class Learner:
 
     @torch.enable_grad()
     def step(self, batch: Batch) -> StepLosses:
-        """One step, and its losses before it; the caller may have switched gradients off."""
+        """One step, and its losses before it; the caller may have switched gradients off (`torch.no_grad`)."""
         losses = self._step(batch)
         if self._on_cpu:
             self.optimizer.drop_tiny_moments()

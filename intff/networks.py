@@ -146,7 +146,6 @@ class GoodnessNetwork(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """What the softmax layer is given, from one pass with a neutral label, [batch, features]; without gradients."""
-        # One after the other, for a unit's activations may be gone when a later unit gives its own.
         outputs = (hidden.detach() for hidden in self.activations(images, labels=None))
         pooled = (hidden.mean(dim=(2, 3)) if hidden.ndim == _MAP else hidden for hidden in outputs)
         return torch.cat([normalized(hidden, self.normalization) for hidden in pooled], dim=1)

@@ -26,7 +26,7 @@ class Outputs(NamedTuple):
     """Of a softmax classifier, [images, labels]"""
 
 
-@dataclass  # a frozen one takes six times as long to make, which is felt in a service that answers in 0.3 ms
+@dataclass  # not frozen: that takes six times as long to make
 class Prediction:
     """One image's prediction; lists are by label, `unit_goodness` by unit and then by label."""
 
@@ -34,7 +34,7 @@ class Prediction:
     goodness: list[float] | None
     probability_positive: list[float] | None
     margin: float
-    """The winner's goodness (or probability, of a softmax classifier) minus the runner-up's."""
+    """The winner's goodness (or probability, of a softmax classifier) minus the runner-up's, as they stand here."""
     unit_goodness: list[list[float]] | None
     probabilities: list[float] | None
 

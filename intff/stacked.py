@@ -158,6 +158,7 @@ class StackedTrainer:
         starts, labels, negatives = (column[0] if self._shares else torch.stack(column) for column in columns)
         return starts, labels, negatives
 
+    @torch.enable_grad()
     def _learn(self, starts: Tensor, labels: Tensor, negatives: Tensor) -> None:
         """A step of every run, and its losses added to the epoch's."""
         losses = self._stack.losses(self._images.batch(starts, labels, negatives), shared=self._shares)

@@ -35,14 +35,14 @@ class Overlaid:
         return Overlaid(self.image_part[images], label_part, mean, self.factor[images])
 
     @property
-    def shape(self) -> tuple[int, int]:
+    def images_and_variants(self) -> tuple[int, int]:
         """How many images there are, and how many variants of each."""
         return self.image_part.shape[0], self.label_part.shape[1]
 
     def added(self, out: Tensor | None = None) -> Tensor:
         """Both parts together, [batch * variants, neurons]; written to `out`, if it is given."""
         image_part, factor = self.image_part.unsqueeze(1), self.factor.unsqueeze(1)
-        into = None if out is None else out.view(*self.shape, -1)
+        into = None if out is None else out.view(*self.images_and_variants, -1)
         return torch.addcmul(image_part, self.label_part, factor, out=into).flatten(0, 1)
 
 

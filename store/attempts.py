@@ -99,6 +99,9 @@ def record_epochs(
         claim: the attempt's claim.
         metrics: each epoch's metrics, with its number as `epoch`, in the order in which they were trained.
         progress: how far the job is now.
+
+    Returns:
+        What the job's owner wants, as `renew` does; None when nothing was written.
     """
     kept = [dict(each) for each in metrics]
     orders = _renew(session, claim, {"latest_metrics": kept[-1], "progress": dict(progress)})

@@ -207,7 +207,8 @@ class Lease(threading.Thread):
             reports = list(group)
             epochs = [each for each in reports if isinstance(each, _Epoch)]
             if epochs:
-                orders = record_epochs(session, self._claim, [each.metrics for each in epochs], epochs[-1].progress)
+                progress = self.progress or epochs[-1].progress
+                orders = record_epochs(session, self._claim, [each.metrics for each in epochs], progress)
                 if orders is None:
                     return None
             if not all(each.write(session) for each in reports if isinstance(each, _Other)):

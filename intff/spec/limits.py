@@ -14,7 +14,7 @@ from intff.spec.train import TrainSpec
 _BYTES = 4  # float32
 SCORED_AT_ONCE = 1000
 """Images that are scored at once, to measure accuracy; on a CPU their labels are tried in smaller pieces."""
-_COPIES = 5  # weights, their gradients, Adam's two moments, and the weights as they are laid out for scoring
+_COPIES = 5  # weights, their gradients, Adam's two moments, and the weights as a CPU lays them out for scoring
 
 
 @dataclass(frozen=True)

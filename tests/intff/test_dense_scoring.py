@@ -34,9 +34,9 @@ def network_of(units: list[list[int]], algorithm: dict[str, object], activation:
 
 
 def compare(network: Network, monkeypatch: pytest.MonkeyPatch, activations: int) -> None:
-    """For 23 images, in pieces of so many activations."""
-    monkeypatch.setattr(dense_scoring, "_ACTIVATIONS_AT_ONCE", activations)
-    images = torch.rand((23, 1, 8, 8), generator=seeded(0, "images"), dtype=torch.float64)
+    """For 53 images, in pieces of so many activations."""
+    monkeypatch.setattr(dense_scoring, "ACTIVATIONS_AT_ONCE", activations)
+    images = torch.rand((53, 1, 8, 8), generator=seeded(0, "images"), dtype=torch.float64)
     with torch.inference_mode():
         found, expected = DenseScorer(network)(images), network(images)
     for mine, its_own in zip(found, expected, strict=True):

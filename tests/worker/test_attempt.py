@@ -291,6 +291,18 @@ def test_a_report_that_cannot_be_written_fails_the_job_and_does_not_silence_the_
     assert "IntegrityError" in failed.error_message
 
 
+@SQLITE
+def test_a_run_that_stops_early_ends_with_all_of_its_progress(bench: Bench) -> None:
+    """Its last epoch's report, which says three of nine, is written after the end is known."""
+    job = bench.submit(epochs=9)
+    won = bench.claim(job)
+    told = Lease(bench.sessions, won, StopRequest())
+    told.report_epoch({"epoch": 3}, {"epoch": 3, "fraction": 1 / 3})
+    told.progress = {"epoch": 3, "fraction": 1.0}
+    assert told.settle(lambda session: renew(session, won)) is not None
+    assert bench.job(job).progress == {"epoch": 3, "fraction": 1.0}
+
+
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_long_delivery_does_not_cost_the_lease(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
