@@ -40,34 +40,42 @@ def settings() -> dict[str, str]:
     return {"INTFF_LEASE_SECONDS": str(2 * LEASE_SECONDS)}  # time for the damage to be done
 
 
-def test_damaged_checkpoints(installation: Installation, weights_of: References, survived: Survived) -> None:
-    installation.start()
-    cases: list[tuple[str, Callable[[Path], None], int]] = [
+@pytest.mark.parametrize(
+    ("what", "damage", "many"),
+    [
         ("newest checkpoint truncated", truncate, 1),
         ("a bit flipped in both checkpoints", flip_a_bit, 2),
         ("newest checkpoint missing", lose, 1),
-    ]
-    for what, damage, many in cases:
-        job = installation.submit(EPOCHS)
-        installation.wait_for(job, lambda now: now.previous_checkpoint)
-        installation.trainer().kill()
-        now = installation.job(job)
-        assert now.checkpoint is not None
-        assert now.previous_checkpoint is not None
-        for record in (now.checkpoint, now.previous_checkpoint)[:many]:
-            damage(installation.artifacts / record["prefix"] / "state.safetensors")
-        first = now.previous_checkpoint["epoch"] + 1 if many == 1 else 1
+    ],
+)
+def test_damaged_checkpoints(  # noqa: PLR0917 -- fixtures, and a case
+    what: str,
+    damage: Callable[[Path], None],
+    many: int,
+    installation: Installation,
+    weights_of: References,
+    survived: Survived,
+) -> None:
+    installation.start()
+    job = installation.submit(EPOCHS)
+    installation.wait_for(job, lambda now: now.previous_checkpoint)
+    installation.trainer().kill()
+    now = installation.job(job)
+    assert now.checkpoint is not None
+    assert now.previous_checkpoint is not None
+    for record in (now.checkpoint, now.previous_checkpoint)[:many]:
+        damage(installation.artifacts / record["prefix"] / "state.safetensors")
+    first = now.previous_checkpoint["epoch"] + 1 if many == 1 else 1
 
-        installation.wait_for(job, lambda now: now.attempt == 2)
-        installation.wait_until_succeeded(job)
+    installation.wait_for(job, lambda now: now.attempt == 2)
+    installation.wait_until_succeeded(job)
 
-        log = installation.workers[0].log.read_text()
-        assert log.count("checkpoint_unusable") == many
-        assert [line for line in log.splitlines() if job in line and f"first_epoch={first} " in line] != []
-        installation.workers[0].log.write_text("")
-        installation.require_whole(job, EPOCHS)
-        assert installation.weights(job) == weights_of(EPOCHS)
-        survived(what, figure=f"went on at epoch {first}")
+    log = installation.workers[0].log.read_text()
+    assert log.count("checkpoint_unusable") == many
+    assert [line for line in log.splitlines() if job in line and f"first_epoch={first} " in line] != []
+    installation.require_whole(job, EPOCHS)
+    assert installation.weights(job) == weights_of(EPOCHS)
+    survived(what, figure=f"went on at epoch {first}")
 
 
 def test_damaged_models_are_not_served(installation: Installation, survived: Survived) -> None:
