@@ -77,7 +77,7 @@ def renew(session: Session, claim: Claim, progress: Mapping[str, Any] | None = N
 
     A lease that ran out while nobody took the job is renewed like any other.
     """
-    return _renew(session, claim, {} if progress is None else {"progress": dict(progress)})
+    return _renew(session, claim, progress)
 
 
 def record_epoch(
@@ -88,7 +88,7 @@ def record_epoch(
 
 
 def record_epochs(
-    session: Session, claim: Claim, metrics: Sequence[Mapping[str, Any]], progress: Mapping[str, Any]
+    session: Session, claim: Claim, metrics: Sequence[Mapping[str, Any]], progress: Mapping[str, Any] | None
 ) -> Orders | None:
     """Keep what epochs reported, and renew the lease; epochs that are trained again replace their earlier reports.
 
@@ -98,13 +98,13 @@ def record_epochs(
         session: the session to write with.
         claim: the attempt's claim.
         metrics: each epoch's metrics, with its number as `epoch`, in the order in which they were trained.
-        progress: how far the job is now.
+        progress: how far the job is now; None leaves what is there.
 
     Returns:
         What the job's owner wants, as `renew` does; None when nothing was written.
     """
     kept = [dict(each) for each in metrics]
-    orders = _renew(session, claim, {"latest_metrics": kept[-1], "progress": dict(progress)})
+    orders = _renew(session, claim, progress, latest_metrics=kept[-1])
     if orders is None:
         return None
     # The job's row is locked now. Later epochs can only be a lost attempt's, which this one does not build on.
@@ -119,7 +119,9 @@ def record_epochs(
     return orders
 
 
-def _renew(session: Session, claim: Claim, reported: Mapping[str, Any]) -> Orders | None:
+def _renew(session: Session, claim: Claim, progress: Mapping[str, Any] | None, **reported: object) -> Orders | None:
+    if progress is not None:
+        reported["progress"] = dict(progress)
     job = change_job(session, *_fence(claim), lease_expires_at=clock(claim.lease_seconds), **reported)
     return None if job is None else Orders(cancel=job.cancel_requested, pause=job.pause_requested)
 

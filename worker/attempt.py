@@ -119,7 +119,6 @@ class Attempt:
         metrics = asdict(event.metrics)
         epoch = event.metrics.epoch
         progress = _progress(epoch, event.epochs, epoch / event.epochs, event.eta_seconds)
-        self._lease.progress = progress
         self._lease.report_epoch(metrics, progress)
         self._checkpoints.prune()
         # Whoever goes on after an order starts from here and not from some earlier epoch.

@@ -56,7 +56,6 @@ class _Epoch(NamedTuple):
     """What an epoch reported."""
 
     metrics: dict[str, Any]
-    progress: dict[str, Any]
 
 
 class _Other(NamedTuple):
@@ -104,8 +103,9 @@ class Lease(threading.Thread):
         self.join()
 
     def report_epoch(self, metrics: dict[str, Any], progress: dict[str, Any]) -> None:
-        """Have an epoch's metrics written soon, after all that was reported before."""
-        self._reports.append(_Epoch(metrics, progress))
+        """Have an epoch's metrics written soon, after all that was reported before, and how far the job is at once."""
+        self.progress = progress
+        self._reports.append(_Epoch(metrics))
 
     def report(self, write: Write, then: Callable[[], None] = lambda: None) -> None:
         """Have something else written soon, after all that was reported before; `then` follows its commit."""
@@ -207,8 +207,7 @@ class Lease(threading.Thread):
             reports = list(group)
             epochs = [each for each in reports if isinstance(each, _Epoch)]
             if epochs:
-                progress = self.progress or epochs[-1].progress
-                orders = record_epochs(session, self._claim, [each.metrics for each in epochs], progress)
+                orders = record_epochs(session, self._claim, [each.metrics for each in epochs], self.progress)
                 if orders is None:
                     return None
             if not all(each.write(session) for each in reports if isinstance(each, _Other)):
