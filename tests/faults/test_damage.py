@@ -40,22 +40,16 @@ def settings() -> dict[str, str]:
     return {"INTFF_LEASE_SECONDS": str(2 * LEASE_SECONDS)}  # time for the damage to be done
 
 
-@pytest.mark.parametrize(
-    ("what", "damage", "many"),
-    [
-        ("newest checkpoint truncated", truncate, 1),
-        ("a bit flipped in both checkpoints", flip_a_bit, 2),
-        ("newest checkpoint missing", lose, 1),
-    ],
-)
-def test_damaged_checkpoints(  # noqa: PLR0917 -- fixtures, and a case
-    what: str,
-    damage: Callable[[Path], None],
-    many: int,
-    installation: Installation,
-    weights_of: References,
-    survived: Survived,
-) -> None:
+DAMAGES: dict[str, tuple[Callable[[Path], None], int]] = {
+    "newest checkpoint truncated": (truncate, 1),
+    "a bit flipped in both checkpoints": (flip_a_bit, 2),
+    "newest checkpoint missing": (lose, 1),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_damaged_checkpoints(what: str, installation: Installation, weights_of: References, survived: Survived) -> None:
+    damage, many = DAMAGES[what]
     installation.start()
     job = installation.submit(EPOCHS)
     installation.wait_for(job, lambda now: now.previous_checkpoint)
