@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import anyio
 from celery import Celery
 from sqlalchemy import Engine
 
 from service.image_bodies import ImageLimits
 from service.keyring import Keyring
+from service.lines import Line
 from service.metrics import Metrics
 from service.prediction import Predictor
 from service.publishing import Publisher
@@ -25,6 +25,10 @@ from store.artifacts import Artifacts
 from store.database import Sessions, connect, read_sessions, sessions
 from store.queue import celery_app
 from store.settings import Settings
+
+# That may wait; who would wait longer asks again.
+_MOST_PREDICTIONS = 64  # each keeps its body in memory, up to 32 MiB
+_MOST_DRAWINGS = 32  # each takes about half a second
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,10 @@ class Parts:
     watcher: Watcher
     readiness: Readiness
     image_limits: ImageLimits
-    prediction_threads: anyio.CapacityLimiter
-    """Of their own, and as many as cores: large predictions must not keep every other route waiting."""
-    drawing_threads: anyio.CapacityLimiter
-    """A single one: figures are drawn one at a time in a process."""
+    predictions: Line
+    """Large ones, as many at once as there are cores: they must not keep every other route waiting."""
+    drawings: Line
+    """One at a time."""
 
 
 @contextmanager
@@ -80,8 +84,8 @@ def open_parts(settings: Settings, metrics: Metrics) -> Iterator[Parts]:
             watcher=Watcher(reading),
             readiness=Readiness(engine, broker),
             image_limits=ImageLimits(settings.max_images, settings.max_image_pixels),
-            prediction_threads=anyio.CapacityLimiter(os.cpu_count() or 1),
-            drawing_threads=anyio.CapacityLimiter(1),
+            predictions=Line(os.cpu_count() or 1, _MOST_PREDICTIONS, "predictions"),
+            drawings=Line(1, _MOST_DRAWINGS, "figures"),
         )
     finally:
         broker.close()

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from anyio import to_thread
 from fastapi import APIRouter, Response
 
 from intff.plots import MOST_POINTS, Image, figure3
 from service.dependencies import SIGNED_IN, JobIdDep, OwnerDep, PartsDep
 from service.parts import Parts
 from service.problems import documented
-from service.rate_limit import RateLimited
 from store import queries, tables
 from store.statuses import JobStatus
 
-_MOST_WAITING = 32  # figures; each takes about half a second, and who waits longer asks again
 _MEDIA_TYPES: dict[Image, str] = {"svg": "image/svg+xml", "png": "image/png"}
 
 router = APIRouter(
@@ -48,11 +46,7 @@ async def draw_job_png(job_id: JobIdDep, owner: OwnerDep, parts: PartsDep) -> Re
 
 
 async def _answer(parts: Parts, job_id: str, owner: str, image: Image) -> Response:
-    threads = parts.drawing_threads
-    if threads.statistics().tasks_waiting >= _MOST_WAITING:
-        msg = f"{_MOST_WAITING} figures are waiting to be drawn already; try again"
-        raise RateLimited(msg, seconds=5)
-    figure = await to_thread.run_sync(_draw, parts, job_id, owner, image, limiter=threads)
+    figure = await parts.drawings.run(partial(_draw, parts, job_id, owner, image))
     headers = {"Content-Disposition": f'inline; filename="{job_id}.{image}"'}
     return Response(figure, media_type=_MEDIA_TYPES[image], headers=headers)
 

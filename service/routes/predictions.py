@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import anyio
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 
@@ -13,14 +12,12 @@ from service.dependencies import SIGNED_IN, ModelNameDep, OwnerDep, PartsDep
 from service.image_bodies import ImageBody, Invert, read_body
 from service.prediction import ServedModel
 from service.problems import documented
-from service.rate_limit import RateLimited
 from service.schemas.predictions import ONE_ANSWER, PREDICTION_BODY, Predictions
 
 PATH = "/v1/models/{model}/predict"
 
 router = APIRouter(tags=["predictions"], **SIGNED_IN)
 
-_MOST_WAITING = 64  # requests; each keeps its body in memory, up to 32 MiB, and who waits longer asks again
 _INLINE_SECONDS = 0.002  # a thread costs about a tenth of it; anything longer would keep other requests waiting
 
 
@@ -70,11 +67,7 @@ async def predict(
     if is_quick(served, body):
         images, content = answer()
     else:
-        threads = parts.prediction_threads
-        if threads.statistics().tasks_waiting >= _MOST_WAITING:
-            msg = f"{_MOST_WAITING} predictions are waiting for a core already; try again"
-            raise RateLimited(msg, seconds=5)
-        images, content = await anyio.to_thread.run_sync(answer, limiter=threads)
+        images, content = await parts.predictions.run(answer)
     parts.metrics.saw_predictions(images)
     return Response(content, media_type="application/json")
 

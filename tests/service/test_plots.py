@@ -138,7 +138,7 @@ def test_a_job_that_is_not_there_is_a_404(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_drawing_holds_nobody_up_and_has_a_line_of_limited_length(
-    client: httpx.Client, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+    app: FastAPI, client: httpx.Client, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One is drawn, two may wait, the fourth is refused; meanwhile every other route answers."""
     begun, go_on = threading.Event(), threading.Event()
@@ -149,7 +149,7 @@ def test_drawing_holds_nobody_up_and_has_a_line_of_limited_length(
         return b"<svg/>"
 
     monkeypatch.setattr(plots, "figure3", slow)
-    monkeypatch.setattr(plots, "_MOST_WAITING", 2)
+    app.state.parts.drawings.most_waiting = 2
     path = f"/v1/jobs/{make_job().id}/plot.svg"
     with ThreadPoolExecutor(5) as pool:
         first = [pool.submit(client.get, path) for _ in range(5)]

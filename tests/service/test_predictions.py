@@ -7,6 +7,7 @@ import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
+from service.lines import Line
 from service.routes import predictions
 
 # How the model was found in the database is the business of test_models.py.
@@ -278,9 +280,8 @@ def test_large_predictions_wait_in_a_line_of_limited_length(
 
     model = make_model()
     assert predict(client, model, [PIXELS]).status_code == 200
-    threads = app.state.parts.prediction_threads
-    threads.total_tokens = 1
-    monkeypatch.setattr(predictions, "_MOST_WAITING", 2)
+    line = Line(threads=1, most_waiting=2, what="predictions")
+    monkeypatch.setattr(app.state, "parts", replace(app.state.parts, predictions=line))
     monkeypatch.setattr(predictions, "written", slow)
     files = [("images", ("1.png", png([255, 0, 0, 0])))] * 2  # several files go to a thread
 
@@ -293,7 +294,7 @@ def test_large_predictions_wait_in_a_line_of_limited_length(
             assert begun.wait(20)
             waiting = [pool.submit(ask) for _ in range(2)]
             deadline = time.monotonic() + 20
-            while threads.statistics().tasks_waiting < 2:
+            while line.inside < 3:
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
             refused = ask()
