@@ -20,7 +20,13 @@ rule, what arrived, and the remedy.
 
 from __future__ import annotations
 
+from reprlib import Repr
 from typing import ClassVar
+
+_LONGEST_SHOWN = 80
+_SHORT = Repr()
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 8
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = _LONGEST_SHOWN
 
 
 class IntffError(Exception):
@@ -99,3 +105,12 @@ class MissingExtra(IntffError, ImportError):
     """A feature whose optional packages are not installed."""
 
     code = "missing_extra"
+
+
+def shown(value: object) -> str:
+    """A value that somebody gave, as a message repeats it: however long or deep it is, its beginning."""
+    try:
+        text = _SHORT.repr(value)  # a list of a million numbers is not written out to be cut
+    except ValueError:  # Python's refusal to write out an integer of thousands of digits
+        return "an enormous integer"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

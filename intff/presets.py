@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from intff.errors import SpecError
+from intff.errors import SpecError, shown
 
 _LABEL_IN_THE_IMAGE: dict[str, Any] = {
     "kind": "intff",
@@ -137,7 +137,7 @@ def expand_preset(data: dict[str, Any]) -> dict[str, Any]:
         return data
     name = data["preset"]
     if not isinstance(name, str) or name not in PRESETS:
-        msg = f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}"
+        msg = f"there is no preset {shown(name)}; choose one of {', '.join(PRESETS)}"
         raise SpecError(msg, field="preset")
     _, fields = PRESETS[name]
     return merge(fields, {key: value for key, value in data.items() if key != "preset"})

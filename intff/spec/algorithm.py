@@ -26,7 +26,10 @@ class WrongLabel(SpecPart):
 
 
 class HardLabel(SpecPart):
-    """Wrong labels that the network itself finds likely: drawn by the softmax of their goodness, all distinct."""
+    """Wrong labels that the network itself finds likely: drawn by the softmax of their goodness, all distinct.
+
+    The goodness is the plain sum over the units, for `unit_weights` count in the finished score alone.
+    """
 
     kind: Literal["hard_label"] = "hard_label"
     count: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
@@ -116,6 +119,8 @@ class _LocalLosses(SpecPart):
     normalization: Literal["l2", "rms", "layer"] = "rms"
     """How a unit normalises its input."""
     label_encoding: LabelEncoding = Overlay()
+    """Left out, it is `groups` where every unit's output has room for one of each class, `overlay` elsewhere. With
+    `groups`, what is left out of the rest is `cross_entropy`, nine `wrong_label` and `layer` normalisation."""
     unit_weights: UnitWeights = "equal"
     """What each hidden unit counts in the score: all the same, as fits the validation images best, or as given."""
     classifier: Literal["goodness", "softmax"] = "goodness"

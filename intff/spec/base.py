@@ -15,6 +15,14 @@ class SpecPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
+def as_written(value: Any) -> Any:  # noqa: ANN401 -- of any field
+    """A part as what it was made of, without what was left open, which its spec may fill in; anything else as it is."""
+    if not isinstance(value, SpecPart):
+        return value
+    given = {name: as_written(getattr(value, name)) for name in value.model_fields_set}
+    return {"kind": value.kind, **given} if hasattr(value, "kind") else given
+
+
 class _Untagged:
     """Documents a union of parts as anyOf: one that names no kind may fit several of them."""
 

@@ -63,9 +63,11 @@ def _tag(value: object) -> str | None:
     return getattr(value, "kind", "dense")
 
 
-def _read_notation(value: Any) -> Any:  # noqa: ANN401
+def _read_short_form(value: Any) -> Any:  # noqa: ANN401
     if not isinstance(value, str):
         return value
+    if value in ("max_pool", "attention"):  # all of their fields have a default
+        return {"kind": value}
     try:
         return notation.parse_layer(value)
     except NotationError as error:
@@ -86,5 +88,5 @@ _Layer = Annotated[
     ),
 ]
 Layer = Annotated[
-    _Layer, BeforeValidator(_read_notation, json_schema_input_type=str | Width | Conv | MaxPool | Attention)
+    _Layer, BeforeValidator(_read_short_form, json_schema_input_type=str | Width | Conv | MaxPool | Attention)
 ]

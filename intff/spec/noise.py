@@ -7,12 +7,11 @@ turns one number whatever the kind. Every kind is at heart a `Mixture`, and that
 from __future__ import annotations
 
 from math import floor
-from reprlib import repr as shortened
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from intff.errors import SpecError
+from intff.errors import SpecError, shown
 from intff.spec.base import SpecPart, named
 
 MOST_PURE_NOISE = 0.9
@@ -198,10 +197,10 @@ def _refuse_settings(value: Any) -> Any:  # noqa: ANN401 -- pydantic hands over 
         for name, setting in value.items():
             if name != "kind":
                 msg = (
-                    f"not permitted, got {shortened(setting)}; noise of the kind {kind!r} has no settings; gaussian, "
+                    f"not permitted, got {shown(setting)}; noise of the kind {kind!r} has no settings; gaussian, "
                     "missing_rows, pure_noise, label_noise and mixture (by default the paper's) have"
                 )
-                raise SpecError(msg, field=shortened(name).strip("'"))
+                raise SpecError(msg, field=shown(name).strip("'"))
     return value
 
 

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from reprlib import Repr
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from intff.errors import SpecError
+from intff.errors import SpecError, shown
 from intff.spec.train import TrainSpec
 
 _MOST_PROBLEMS = 10
-_LONGEST_INPUT = 80
+_LONGEST_NAME = 80  # of a field; an unknown one may have any
 _UNKNOWN = object()  # stands for what the given value does not hold
-
-_SHORT = Repr()
-_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 8
-_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = _LONGEST_INPUT
 
 
 @dataclass(frozen=True)
@@ -43,7 +38,7 @@ def problem(error: ErrorDetails, given: object) -> Problem:
         return Problem(".".join([*path, *filter(None, [cause.field])]), str(cause))
     message = str(cause) if cause is not None else error["msg"]
     if error["type"] != "missing":
-        message = f"{message}, got {_shown(error['input'])}"
+        message = f"{message}, got {shown(error['input'])}"
     return Problem(".".join(path), message)
 
 
@@ -79,14 +74,6 @@ def _path(location: tuple[int | str, ...], given: object, *, is_missing: bool) -
             inside = here[step] if step < len(here) else _UNKNOWN
         elif here is not _UNKNOWN:
             continue  # a number, or a short form where a part would stand: there is nothing inside to point at
-        path.append(str(step))
+        path.append(str(step)[:_LONGEST_NAME])
         here = inside
     return path
-
-
-def _shown(value: object) -> str:
-    try:
-        text = _SHORT.repr(value)  # a list of a million numbers is not written out to be cut
-    except ValueError:  # Python's refusal to write out an integer of thousands of digits
-        return "an enormous integer"
-    return text if len(text) <= _LONGEST_INPUT else f"{text[:_LONGEST_INPUT]}..."

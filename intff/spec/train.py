@@ -10,11 +10,11 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from intff import notation
-from intff.errors import NotationError, SpecError
+from intff.errors import NotationError, SpecError, shown
 from intff.presets import PRESETS, expand_preset, merge
 from intff.spec.algorithm import BP, FF, Algorithm, Groups, IntFF
 from intff.spec.architecture import Architecture, Layers
-from intff.spec.base import SpecPart
+from intff.spec.base import SpecPart, as_written
 from intff.spec.dataset import Dataset, Digits, FashionMnist, Kmnist, Mnist
 from intff.spec.layers import Conv, Layer, MaxPool
 from intff.spec.noise import Noise, NoNoise, require_rows_within
@@ -61,7 +61,7 @@ class TrainSpec(SpecPart):
     def _read_short_forms(cls, data: Any) -> Any:  # noqa: ANN401 -- pydantic hands over whatever arrived
         if not isinstance(data, dict):
             return data
-        data = expand_preset(data)
+        data = expand_preset({name: as_written(part) for name, part in data.items()})
         written = data.get("architecture")
         if isinstance(written, str):
             data = _with_notation({**data, "architecture": {}}, written)
@@ -152,11 +152,12 @@ def _require_shape_of(dataset: Dataset, given: tuple[int, ...] | None) -> None:
 
 
 def _one_layer_each(layers: tuple[Layer, ...]) -> tuple[tuple[Layer, ...], ...]:
-    """Units of one layer; pooling learns nothing, so it stays with the layer before it."""
+    """Units of one layer; pooling learns nothing, so it stays with the layer before it, or goes to the first one."""
     units: list[tuple[Layer, ...]] = []
     for layer in layers:
-        if isinstance(layer, MaxPool) and units:
-            units[-1] += (layer,)
+        before = units[-1] if units else ()
+        if before and (isinstance(layer, MaxPool) or all(isinstance(each, MaxPool) for each in before)):
+            units[-1] = (*before, layer)
         else:
             units.append((layer,))
     return tuple(units)
@@ -168,11 +169,12 @@ def _with_label_defaults(data: dict[str, Any]) -> dict[str, Any]:
     given = {"kind": algorithm} if isinstance(algorithm, str) else algorithm
     if not isinstance(given, dict) or given.get("kind", "intff") not in ("intff", "ff"):
         return data
-    encoding = given.get("label_encoding")
+    if "label_encoding" not in given:
+        encoding = "groups" if _has_room_for_groups(data, given.get("kind") == "ff") else "overlay"
+        given = {**given, "label_encoding": {"kind": encoding}}
+    encoding = given["label_encoding"]
     encoding = encoding.get("kind", "overlay") if isinstance(encoding, dict) else encoding
-    if encoding == "groups" or (encoding is None and _has_room_for_groups(data, given.get("kind") == "ff")):
-        return {**data, "algorithm": merge(_GROUPED, given)}
-    return data
+    return {**data, "algorithm": merge(_GROUPED, given) if encoding == "groups" else given}
 
 
 def _has_room_for_groups(data: dict[str, Any], is_ff: bool) -> bool:
@@ -213,7 +215,7 @@ def _with_softmax(algorithm: object, written: str) -> dict[str, Any]:
     given = algorithm if isinstance(algorithm, dict) else {"kind": algorithm}
     if given.get("classifier", "softmax") != "softmax":
         msg = (
-            f"the bare last number of {written!r} is a softmax layer, but classifier is {given['classifier']!r}; "
+            f"the bare last number of {written!r} is a softmax layer, but classifier is {shown(given['classifier'])}; "
             "put the number in parentheses to make it a hidden unit"
         )
         raise SpecError(msg, field="algorithm.classifier")

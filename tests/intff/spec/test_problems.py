@@ -216,6 +216,32 @@ def test_the_field_and_what_arrived_are_named_at_once(data: dict[str, Any], fiel
     assert len(str(caught.value)) < 3000
 
 
+def _deep(depth: int) -> list[Any]:
+    nested: list[Any] = []
+    for _ in range(depth):
+        nested = [nested]
+    return nested
+
+
+@pytest.mark.parametrize("depth", [300, 500, 700, 900, 950])
+def test_what_is_nested_deeply_is_refused_like_anything_else(depth: int) -> None:
+    for data in (
+        {"preset": _deep(depth)},
+        {"architecture": _deep(depth)},
+        {"architecture": "784,(20),10", "algorithm": {"kind": "intff", "classifier": _deep(depth)}},
+        {"algorithm": {"negatives": _deep(depth)}},
+    ):
+        with pytest.raises(SpecError):
+            read_spec(data)
+
+
+@pytest.mark.parametrize("data", [{"preset": "x" * 900_000}, {"x" * 900_000: 1}, {"training": {"x" * 900_000: 1}}])
+def test_what_is_enormous_is_not_repeated_whole(data: dict[str, Any]) -> None:
+    with pytest.raises(SpecError) as caught:
+        read_spec(data)
+    assert len(str(caught.value)) < 1000
+
+
 @pytest.mark.parametrize("data", [None, [], "mnist", 5, [["dataset", "mnist"]]])
 def test_what_is_no_object_is_refused(data: Any) -> None:
     with pytest.raises(SpecError, match="valid dictionary"):

@@ -11,7 +11,9 @@ from intff.spec import (
     FF,
     Conv,
     Digits,
+    Embedding,
     Groups,
+    HardLabel,
     Hybrid,
     IntFF,
     Layers,
@@ -20,6 +22,7 @@ from intff.spec import (
     Overlay,
     PaperMixture,
     RandomLabel,
+    Training,
     TrainSpec,
     WrongLabel,
     read_spec,
@@ -84,6 +87,38 @@ def test_short_and_long_forms_are_the_same_spec() -> None:
         algorithm=IntFF(negatives=RandomLabel(), label_encoding=Overlay()),
     )
     assert short == long
+
+
+@pytest.mark.parametrize(
+    ("parts", "written"),
+    [
+        ({"algorithm": IntFF()}, {}),
+        ({"algorithm": FF(theta=2.0)}, {"algorithm": {"kind": "ff", "theta": 2.0}}),
+        (
+            {"algorithm": IntFF(negatives=HardLabel(), label_encoding=Embedding())},
+            {"algorithm": {"negatives": "hard_label", "label_encoding": "embedding"}},
+        ),
+        (
+            {"algorithm": BP(), "architecture": "784,50,10", "training": Training(epochs=2)},
+            {"algorithm": "bp", "architecture": "784,50,10", "training": {"epochs": 2}},
+        ),
+        ({"dataset": Digits(), "architecture": "64,20"}, {"dataset": "digits", "architecture": "64,20"}),
+        (
+            {"preset": "fast", "architecture": Layers(units=((Conv(channels=12), 20),)), "noise": PaperMixture()},
+            {"preset": "fast", "architecture": {"units": [["12C3", 20]]}, "noise": "paper_mixture"},
+        ),
+    ],
+)
+def test_parts_as_objects_are_parts_as_words(parts: dict[str, Any], written: dict[str, Any]) -> None:
+    assert TrainSpec(**parts) == read_spec(written)
+
+
+def test_the_parts_of_a_spec_make_the_same_spec_again() -> None:
+    """Also one whose units have no room for groups, in a spec where they would have."""
+    small = read_spec({"architecture": "784,(30,9)"})
+    for spec in (small, read_spec({}), read_spec({"preset": "author"})):
+        assert TrainSpec(**{name: getattr(spec, name) for name in TrainSpec.model_fields}) == spec
+    assert TrainSpec(architecture="784,(30,20)", algorithm=small.algorithm).algorithm == small.algorithm
 
 
 def test_a_part_without_a_kind_is_of_the_default_kind() -> None:
@@ -199,6 +234,18 @@ def test_what_is_given_beside_groups_is_kept_field_by_field(encoding: dict[str, 
     hybrids = read_spec({"algorithm": {"negatives": "hybrid", **encoding}}).algorithm
     assert isinstance(hybrids, IntFF)
     assert (hybrids.negatives, hybrids.loss) == (Hybrid(), "cross_entropy")
+
+
+def test_a_layer_whose_fields_all_have_defaults_may_be_its_kind() -> None:
+    written = read_spec({"architecture": {"units": [["12C3", "max_pool"], ["attention", "20"]]}})
+    assert written == read_spec({"architecture": "784,(12C3,P2),(A4,20)"})
+    with pytest.raises(SpecError, match="a layer looks like"):
+        read_spec({"architecture": {"units": [["conv"]]}})
+
+
+def test_under_ff_pooling_that_comes_first_goes_to_the_first_layer() -> None:
+    units = read_spec({"architecture": "784,P2,P2,20,12", "algorithm": "ff"}).architecture.units
+    assert units == ((MaxPool(), MaxPool(), 20), (12,))
 
 
 def test_a_layer_may_be_written_in_notation_inside_json() -> None:
