@@ -80,15 +80,22 @@ class Child:
         self.deaths += 1
         if time.monotonic() - self._started > SETTLED_SECONDS:
             self._delay, self.deaths = FIRST_DELAY, 1
+        self._pause()
+        return status
+
+    def _pause(self) -> None:
         self._again_at = time.monotonic() + self._delay
         self._delay = min(self._delay * 2, LONGEST_DELAY)
-        return status
 
     def start_again(self) -> bool:
         """Start anew if the process is gone and its pause is over; whether it did."""
         if self._process is not None or time.monotonic() < self._again_at:
             return False
-        self.start()
+        try:
+            self.start()
+        except (OSError, subprocess.SubprocessError):  # too many processes, or no memory for one more: that passes
+            self._pause()
+            return False
         return True
 
     def ask_to_end(self) -> None:

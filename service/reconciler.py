@@ -25,6 +25,7 @@ log = structlog.get_logger("intff.reconciler")
 _LONGEST_PAUSE = 10.0  # seconds between tries while the database or the broker is away; jobs wait for the next one
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)  # no lease ran out before
 _STALLED_SECONDS = 1.0  # that the database's time takes to come, where milliseconds are usual
+_SLOW_LEASES = 4  # in which a living worker renews its lease even with a slow database
 
 
 class Reconciler:
@@ -40,7 +41,8 @@ class Reconciler:
         self._was_away = False
         self._spare_until = -inf
         self._looked: datetime | None = None
-        self._longest_between_looks = timedelta(seconds=settings.sweep_seconds + settings.lease_seconds)
+        self._pause = settings.sweep_seconds
+        self._answering_since = monotonic()
         self._good = _NEVER
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
 
@@ -80,24 +82,31 @@ class Reconciler:
         """The moment at which a lease must have run out for its worker to count as silent.
 
         That is now, or just before the database was away or everything stood still: then no worker
-        could renew its lease, and the living ones are given the time to do it.
+        could renew its lease, and the living ones are given the time to do it. A database that is merely slow, for as
+        long as ever, does not keep the silent ones.
         """
         asked = monotonic()
         now = database_time(session)
-        stood_still = self._looked is not None and now - self._looked > self._longest_between_looks
+        lease = self._settings.lease_seconds
+        stood_still = self._looked is not None and now - self._looked > timedelta(seconds=self._pause + lease)
+        if self._was_away or stood_still:
+            self._answering_since = monotonic()
         if self._was_away or stood_still or monotonic() - asked > _STALLED_SECONDS:
-            self._spare_until = monotonic() + self._settings.lease_seconds
+            self._spare_until = monotonic() + lease
         self._was_away = False
         self._looked = now
         if monotonic() >= self._spare_until:
             self._good = now
+        elif monotonic() - self._answering_since > _SLOW_LEASES * lease:
+            self._good = max(self._good, now - timedelta(seconds=_SLOW_LEASES * lease))
         return self._good
 
     def _run(self) -> None:
         while True:
             self._note(self._try())
-            pause = self._settings.sweep_seconds * 2**self._failures
-            if self._stopping.wait(min(pause, max(_LONGEST_PAUSE, self._settings.sweep_seconds))):
+            sweep_seconds = self._settings.sweep_seconds
+            self._pause = min(sweep_seconds * 2**self._failures, max(_LONGEST_PAUSE, sweep_seconds))
+            if self._stopping.wait(self._pause):
                 return
 
     def _try(self) -> bool:

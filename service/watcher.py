@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 import structlog
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from service.schemas.jobs import EpochMetrics
 from service.snapshots import job_of
 from store import queries
 from store.database import Sessions
+from store.errors import NotFound
 from store.statuses import JobStatus
 
 log = structlog.get_logger("intff.watcher")
@@ -73,6 +73,8 @@ class Mailbox:
     began: Place
     """Where the stream goes on."""
     queued: bool = False
+    is_gone: bool = False
+    """Whether the job is no longer in the database, as after going back to an older backup: nothing will come."""
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _change: Change | None = None
 
@@ -87,6 +89,11 @@ class Mailbox:
         self.place = Place(fresh[-1].epoch if fresh else self.place.epoch, snapshot.revision)
         self.queued = snapshot.status == JobStatus.QUEUED
         self._change = Change(snapshot, untold + fresh)
+        self.arrived.set()
+
+    def end(self) -> None:
+        """Say that there is no such job any more."""
+        self.is_gone = True
         self.arrived.set()
 
     def take(self) -> Change | None:
@@ -151,24 +158,32 @@ class Watcher:
         mailboxes = tuple(self._mailboxes)
         changes = await asyncio.to_thread(self._read, mailboxes)
         for mailbox in mailboxes:
-            if mailbox.job_id in changes:
-                mailbox.put(*changes[mailbox.job_id])
+            if mailbox.job_id not in changes:
+                continue
+            change = changes[mailbox.job_id]
+            if change is None:
+                mailbox.end()
+            else:
+                mailbox.put(*change)
 
-    def _read(self, mailboxes: tuple[Mailbox, ...]) -> dict[str, tuple[Snapshot, tuple[Epoch, ...]]]:
+    def _read(self, mailboxes: tuple[Mailbox, ...]) -> dict[str, tuple[Snapshot, tuple[Epoch, ...]] | None]:
+        """What has changed, by job; None for a job that is no longer there."""
         by_job: dict[str, list[Mailbox]] = {}
         for mailbox in mailboxes:
             by_job.setdefault(mailbox.job_id, []).append(mailbox)
         with self._sessions() as session:
             revisions = queries.revisions(session, by_job.keys())
             queues_changed = self._queues_changed(session)
-            changes = {}
+            changes: dict[str, tuple[Snapshot, tuple[Epoch, ...]] | None] = {}
             for job_id, watching in by_job.items():
                 has_moved = any(mailbox.place.revision != revisions.get(job_id) for mailbox in watching)
                 if not has_moved and not (queues_changed and any(mailbox.queued for mailbox in watching)):
                     continue
                 try:
                     changes[job_id] = self._read_job(session, watching)
-                except ValidationError:  # its row is not as it should be: nothing to the other jobs' streams
+                except NotFound:
+                    changes[job_id] = None
+                except (ValueError, LookupError, TypeError):  # its row is not as it should be, which is its own affair
                     log.exception("job_unreadable", job=job_id)
                     for mailbox in watching:  # until it changes again
                         mailbox.place = Place(mailbox.place.epoch, revisions.get(job_id, 0))

@@ -17,6 +17,7 @@ from store.attempts import end_attempt, released
 from store.clock import clock, database_time
 from store.jobs import REPUBLISH_SECONDS
 from store.queue import QUEUES
+from store.settings import LONGEST_LEASE_SECONDS
 from store.statements import CHANGE, status
 from store.statuses import AttemptOutcome, JobStatus
 from store.tables import Job, Worker
@@ -24,6 +25,7 @@ from store.tables import Job, Worker
 _AT_ONCE = 100  # rows of one sweep; what is left over is next
 _DOUBLINGS = 4  # 15, 30, 60, 120, then every 240 s: a queue of hours must not fill the broker with copies
 _FORGET_SECONDS = 86_400.0
+_SHORTENED_SECONDS = 60.0  # until a lease runs out that was too long: a living worker renews it long before
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def sweep(
         republish_seconds: for how long a published job may stay unclaimed at first.
         as_of: the moment, of the database's clock, at which a lease must have run out to be lost; absent, now.
     """
+    _shorten_leases(session)
     swept = Swept()
     kept = {
         JobStatus.QUEUED: swept.requeued,
@@ -84,6 +87,17 @@ def mark_unpublished(session: Session, job_ids: Collection[str]) -> None:
     session.execute(
         update(Job).where(Job.id.in_(select(ordered.c.id)), *waiting).values(publishes=0, publish_after=clock()),
         execution_options=CHANGE,
+    )
+
+
+def _shorten_leases(session: Session) -> None:
+    """Bring leases back that no worker asks for, from before the database's clock was set back.
+
+    A living worker renews its own within a second; the others would keep their jobs until that time comes again.
+    """
+    too_late = (Job.status == JobStatus.RUNNING, Job.lease_expires_at > clock(LONGEST_LEASE_SECONDS))
+    session.execute(
+        update(Job).where(*too_late).values(lease_expires_at=clock(_SHORTENED_SECONDS)), execution_options=CHANGE
     )
 
 
@@ -136,7 +150,11 @@ def _due(session: Session, queue: str, republish_seconds: float) -> list[Queued]
         .limit(_AT_ONCE)
         .cte("first")
     )
-    is_due = (Job.status == JobStatus.QUEUED, Job.publish_after <= clock())
+    longest = republish_seconds * 2**_DOUBLINGS  # later than this is from before the database's clock was set back
+    is_due = (
+        Job.status == JobStatus.QUEUED,
+        (Job.publish_after <= clock()) | (Job.publish_after > clock(longest)),
+    )
     due = select(Job.id).where(Job.id.in_(select(first.c.id)), *is_due).with_for_update(skip_locked=True).cte("due")
     wait = case(
         *((Job.publishes == times, republish_seconds * 2**times) for times in range(_DOUBLINGS)),

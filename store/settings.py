@@ -21,6 +21,9 @@ _JOBS_PER_KEY = 1000
 _HASHED = re.compile(r"sha256:[0-9a-f]{64}")
 _MIB = 2**20
 
+LONGEST_LEASE_SECONDS = 3600
+"""That anybody may set."""
+
 
 class Settings(BaseSettings):
     """The configuration of a process; the variable of each field is its name with `INTFF_` before it."""
@@ -53,7 +56,7 @@ class Settings(BaseSettings):
     max_event_streams: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     """Event streams of one key that one API process keeps open: enough to watch every job that a key may have."""
 
-    lease_seconds: Annotated[float, Field(gt=0, le=3600)] = 15
+    lease_seconds: Annotated[float, Field(gt=0, le=LONGEST_LEASE_SECONDS)] = 15
     """How long a silent worker keeps its job: long enough for a slow disk, short for whoever waits."""
     sweep_seconds: Annotated[float, Field(gt=0, le=3600)] = 5
     """Between two looks for jobs whose worker went silent."""

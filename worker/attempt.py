@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+import torch
 from sqlalchemy.orm import Session
 
 from intff.errors import CheckpointError
@@ -72,6 +73,7 @@ class Attempt:
 
     def run(self) -> None:
         """Train until the end, an order or an error, and write which of them it was."""
+        threads = torch.get_num_threads()
         try:
             trainer, result = self._train()
             self._succeed(trainer, result)
@@ -79,6 +81,8 @@ class Attempt:
             self._let_go(halted.halt)
         except Exception as error:  # noqa: BLE001 - whatever it was, the job's owner must hear of it
             self._fail(error)
+        finally:  # a checkpoint brings its own number along, which is nothing to the next job
+            torch.set_num_threads(threads)
 
     def _train(self) -> tuple[Trainer, Result]:
         trainer = self._resume()

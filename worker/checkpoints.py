@@ -57,19 +57,24 @@ class Checkpoints:
         Raises:
             Halted: the store stays away, so that the job goes back into the queue; or another order came.
         """
+        is_away: ArtifactsUnavailable | None = None
         for record in self._claim.checkpoints:
             folder = self._scratch / f"resume-{record['epoch']}"
             fetch = partial(self._artifacts.fetch_folder, record["prefix"], folder, record["files"])
             try:
-                patiently(fetch, record["prefix"], pauses=FETCH_PAUSES, lease=self._lease)
+                # Where one could not be had for so long, it may be that file alone, so the one before is tried, once.
+                patiently(fetch, record["prefix"], pauses=() if is_away else FETCH_PAUSES, lease=self._lease)
             except (ArtifactMissing, ArtifactCorrupt) as error:
                 log.warning("checkpoint_unusable", prefix=record["prefix"], error=str(error))
             except ArtifactsUnavailable as error:
-                raise Halted(Halt.STOP) from error
+                is_away = error
             else:
+                is_away = None
                 log.info("resuming", epoch=record["epoch"], prefix=record["prefix"])
                 yield folder
             shutil.rmtree(folder, ignore_errors=True)
+        if is_away is not None:
+            raise Halted(Halt.STOP) from is_away
 
     def save(self, trainer: Trainer, epoch: int) -> None:
         """Keep the state at an epoch's end; an artifact store that is away costs the checkpoint, not the training."""

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
-from itertools import groupby, islice
+from itertools import groupby
 from typing import Any, NamedTuple, Self, TypeVar
 
 import structlog
@@ -181,10 +181,12 @@ class Lease(threading.Thread):
     def _renew_and_deliver(self) -> None:
         """Renew the lease, and write all that was reported; a transaction of reports renews it on the way."""
         while True:
-            batch = list(islice(self._reports, AT_ONCE))
+            batch = list(self._reports)[:AT_ONCE]  # in one step: the training appends meanwhile
             try:
                 orders = self._within(partial(self._write, batch=batch))
-            except DATABASE_AWAY:
+            except DATABASE_AWAY as error:
+                if batch and _answered(error):  # somebody may have locked the reports' table, and not the jobs'
+                    self.halt = _halt(self._within(partial(self._write, batch=[])))
                 raise
             except Exception:
                 # What cannot be written now never can, and must not stand before the attempt's last word.
@@ -223,6 +225,11 @@ class Lease(threading.Thread):
         if self._away_since is not None:
             log.info("database_back", seconds=round(time.monotonic() - self._away_since, 1), waiting=len(self._reports))
             self._away_since = None
+
+
+def _answered(error: Exception) -> bool:
+    """Whether it was the server that refused, by PostgreSQL's code, and not the way to it."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) is not None
 
 
 def _halt(orders: Orders | None) -> Halt | None:

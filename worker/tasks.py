@@ -44,7 +44,7 @@ def train(self: Task[[str], None], job_id: str) -> None:
             except BrokerUnavailable as error:
                 log.warning("publish_failed", error=str(error))  # the reconciler does it later
 
-        with bind(job=won.job_id, attempt=won.attempt), Lease(_sessions(), won, stop) as lease:
+        with bind(job=won.job_id, attempt=won.attempt), _lease(won, stop) as lease:
             try:
                 with scratch_folder(settings().home / "scratch", f"{won.job_id}-{won.attempt}") as scratch:
                     Attempt(
@@ -57,6 +57,11 @@ def train(self: Task[[str], None], job_id: str) -> None:
                     ).run()
             except Exception as error:  # noqa: BLE001 - no room to begin in, or no artifact store: the owner must hear of it
                 _give_up(won, lease, error)
+
+
+def _lease(won: Claim, stop: StopRequest) -> Lease:
+    """Renewed every second, and of a very short one several times before it runs out."""
+    return Lease(_sessions(), won, stop, interval=min(1.0, won.lease_seconds / 4))
 
 
 def _give_up(won: Claim, lease: Lease, error: Exception) -> None:

@@ -111,6 +111,8 @@ async def watch_job(mailbox: MailboxDep, caller: CallerDep, parts: PartsDep) -> 
             except TimeoutError:
                 yield _KEEP_ALIVE
                 continue
+            if mailbox.is_gone:
+                return  # who comes back is told by a 404
             change = mailbox.take()
             if change is None:
                 continue

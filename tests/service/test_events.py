@@ -18,6 +18,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from httpx_sse import ServerSentEvent, connect_sse
+from sqlalchemy import delete
 
 from service.routes.events import Teller
 from service.watcher import Change, Epoch, Place, Snapshot
@@ -25,6 +26,7 @@ from store import queries
 from store.attempts import Claim
 from store.database import Sessions
 from store.statuses import JobStatus
+from store.tables import Job
 
 
 def metrics_of(epoch: int) -> dict[str, Any]:
@@ -124,6 +126,23 @@ def test_a_job_that_cannot_be_read_silences_no_other(client: httpx.Client, db: S
                 fail(db, begin(db, job.id))
             found.append(event)
     assert json.loads(found[-1].data)["status"] == "failed"
+
+
+def test_a_job_that_is_no_longer_there_ends_its_stream_and_silences_no_other(
+    client: httpx.Client, db: Sessions, make_job: Any
+) -> None:
+    """As after the database went back to an older backup."""
+    gone, job = make_job(), make_job()
+    claim = begin(db, job.id)
+    found = []
+    for event in events(client, gone.id):
+        found.append(event.event)
+        with db.begin() as session:
+            session.execute(delete(Job).where(Job.id == gone.id))
+    assert found == ["status", "progress"]
+    assert client.get(f"/v1/jobs/{gone.id}/events").status_code == 404
+    fail(db, claim)
+    assert json.loads(list(events(client, job.id))[-1].data)["status"] == "failed"
 
 
 def test_a_stream_goes_on_after_the_last_event_without_repeating_or_losing_an_epoch(

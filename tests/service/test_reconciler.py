@@ -154,3 +154,53 @@ def test_what_it_has_not_seen_is_not_held_against_the_living(
     reconciler.sweep_once()
     assert status() is JobStatus.RUNNING
     sweep_until(reconciler, lambda: status() is JobStatus.QUEUED)  # it has had its time
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_database_that_is_slow_all_the_time_does_not_keep_the_silent(
+    settings: Settings, db: Sessions, broker: Celery, make_job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.reconciler._STALLED_SECONDS", 0.0)  # each look is as slow as a stalled one
+    quick = settings.model_copy(update={"lease_seconds": 0.1, "sweep_seconds": 0.05})
+    reconciler = Reconciler(db, Publisher(broker, db), quick, Metrics())
+    silent = make_job()
+    with db.begin() as session:
+        assert queries.claim(session, silent.id, worker="w", lease_seconds=0.01, max_attempts=3)
+
+    def status() -> JobStatus:
+        with db() as session:
+            return queries.get_job(session, silent.id, owner=None).status
+
+    time.sleep(0.05)
+    reconciler.sweep_once()
+    assert status() is JobStatus.RUNNING
+    sweep_until(reconciler, lambda: status() is JobStatus.QUEUED)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_its_own_longer_pause_is_no_standstill(
+    settings: Settings, db: Sessions, make_job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the broker is away it looks more rarely."""
+    away = celery_app("redis://127.0.0.1:1")
+    quick = settings.model_copy(update={"lease_seconds": 0.2, "sweep_seconds": 0.1})
+    reconciler = Reconciler(db, Publisher(away, db), quick, Metrics())
+    silent = make_job(republish_seconds=0.0)
+    make_job(republish_seconds=0.0)
+    with db.begin() as session:
+        assert queries.claim(session, silent.id, worker="w", lease_seconds=0.01, max_attempts=3)
+    monkeypatch.setattr("service.reconciler._SLOW_LEASES", 10**6)
+    reconciler._failures = 3  # so that it pauses for 0.8 s and longer
+    reconciler.start()
+    try:
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            with db() as session:
+                if queries.get_job(session, silent.id, owner=None).status is JobStatus.QUEUED:
+                    break
+            time.sleep(0.05)
+        else:
+            pytest.fail("the silent worker's job was never taken from it")
+    finally:
+        reconciler.stop()
+        away.close()

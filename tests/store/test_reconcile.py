@@ -14,6 +14,7 @@ from store.clock import clock, database_time
 from store.database import Sessions
 from store.jobs import get_job, request_cancel, request_pause, request_resume, submit
 from store.reconcile import Queued, Swept, mark_unpublished, sweep
+from store.settings import LONGEST_LEASE_SECONDS
 from store.tables import Attempt, Job, Worker
 from store.workers import beat
 
@@ -91,6 +92,30 @@ def test_a_lost_job_that_was_to_stop_stops(
         row = the(session, job_id)
         assert (row.status, row.cancel_requested, row.pause_requested) == (status, False, False)
         assert (row.error_code, row.finished_at is not None) == (None, status == "cancelled")
+
+
+def test_what_waits_for_a_time_before_the_clock_was_set_back_does_not_wait_for_it_again(db: Sessions) -> None:
+    hours = 7 * 3600
+    with db.begin() as session:
+        job_id, waiting = held(session).job_id, submit(session, SPEC)
+        session.execute(update(Job).where(Job.id == job_id).values(lease_expires_at=clock(hours)))
+        session.execute(update(Job).where(Job.id == waiting.id).values(publish_after=clock(hours)))
+        session.expire_all()
+        assert sweep(session, max_attempts=3) == Swept(to_publish=[Queued(waiting.id, "cpu", 0)])
+        left = the(session, job_id).lease_expires_at
+        assert left is not None
+        assert 50 < (left - database_time(session)).total_seconds() <= 60  # in which a living worker renews it
+        assert sweep(session, max_attempts=3) == Swept()
+
+
+def test_the_longest_lease_that_may_be_set_is_left_alone(db: Sessions) -> None:
+    with db.begin() as session:
+        job_id = submit(session, SPEC).id
+        assert claim(session, job_id, worker="w", lease_seconds=LONGEST_LEASE_SECONDS, max_attempts=3) is not None
+        before = the(session, job_id).lease_expires_at
+        sweep(session, max_attempts=3)
+        session.expire_all()
+        assert the(session, job_id).lease_expires_at == before
 
 
 def test_a_new_job_is_not_published_again_before_its_time(db: Sessions) -> None:

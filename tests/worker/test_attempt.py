@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.orm import Session
 
@@ -328,6 +330,73 @@ def test_a_long_delivery_does_not_cost_the_lease(
     assert waiting.settle(lambda session: renew(session, won)) is not None
     assert swept == [[]] * 10
     engine.dispose()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_table_of_reports_that_is_locked_does_not_cost_the_lease(database_url: str, tmp_path: Path) -> None:
+    """As while its owner makes an index on it."""
+    engine, impatient = connect(database_url), connect(database_url)
+
+    @event.listens_for(impatient, "connect")
+    def wait_briefly(connection: Any, _: object) -> None:
+        connection.execute("SET lock_timeout = '200ms'")
+        connection.commit()
+
+    bench = Bench(engine, impatient, tmp_path)
+    job = bench.submit(epochs=1)
+    won = bench.claim(job, lease_seconds=1.0)
+    swept = []
+    with engine.connect() as owner, Lease(bench.impatient, won, StopRequest(), interval=0.05) as lease:
+        owner.execute(text("LOCK TABLE epoch_metrics IN SHARE MODE"))
+        lease.report_epoch({"epoch": 1}, {"epoch": 1})
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            with bench.sessions.begin() as session:
+                swept += sweep(session, max_attempts=3).requeued
+            time.sleep(0.05)
+        assert bench.epochs(job) == []
+        owner.rollback()
+        bench.wait_for(job, lambda _: bench.epochs(job) == [1])
+    assert swept == []
+    impatient.dispose()
+    engine.dispose()
+
+
+@SQLITE
+def test_a_checkpoint_that_cannot_be_had_is_passed_over_where_the_one_before_can(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file on a bad sector stays unreadable however long the job waits for it."""
+    monkeypatch.setattr(checkpoints, "FETCH_PAUSES", (0.01,))
+    job = bench.submit(epochs=300)
+    stopped = stop_at_second_checkpoint(bench, job)
+    assert stopped.checkpoint is not None
+    assert stopped.previous_checkpoint is not None
+    fetch, newest = bench.artifacts.fetch_folder, stopped.checkpoint["prefix"]
+
+    def fetch_what_can_be_read(prefix: str, *rest: Any) -> Any:
+        if prefix == newest:
+            raise OSError(errno.EIO, "Input/output error")
+        return fetch(prefix, *rest)
+
+    monkeypatch.setattr(bench.artifacts, "fetch_folder", fetch_what_can_be_read)
+    bench.run(bench.claim(job))
+    assert started_epochs(bench, job, attempt=2)[0] == stopped.previous_checkpoint["epoch"] + 1
+    assert bench.job(job).status is JobStatus.SUCCEEDED
+
+
+@SQLITE
+def test_a_checkpoints_threads_are_nothing_to_the_next_job(bench: Bench) -> None:
+    job = bench.submit(epochs=300)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        stop_at_second_checkpoint(bench, job)
+        torch.set_num_threads(1)
+        bench.run(bench.claim(job))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
 
 
 @SQLITE
