@@ -29,7 +29,7 @@ class Adam(torch.optim.Adam):
         rate = torch.zeros((), dtype=torch.float32 if on_gpu else torch.float64, device=device)
         super().__init__(weights, lr=rate, fused=True, capturable=on_gpu)
         self._weights = weights
-        self._steps = torch.zeros(len(weights), device=device)
+        self._steps = torch.zeros(len(weights), dtype=torch.float32, device=device)
         self._cleaned = 0
         for weight, steps in zip(weights, self._steps, strict=True):
             self.state[weight] = {

@@ -13,11 +13,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from intff.errors import CheckpointError
+from intff.errors import CheckpointError, SpecError
 from intff.folders import new_folder, sha256
 from intff.memory import named_memory_errors
 from intff.networks import Network
-from intff.spec import TrainSpec
+from intff.spec import TrainSpec, read_spec
 
 _TENSORS = "state.safetensors"
 _FACTS = "checkpoint.json"
@@ -75,7 +75,7 @@ def load(folder: Path, spec: TrainSpec, network: Network, optimizer: torch.optim
         OutOfMemory: it does not fit beside the network.
     """
     facts, tensors = _read(folder)
-    if facts.get("spec") != spec.model_dump(mode="json"):
+    if not _is_of(spec, facts.get("spec")):
         msg = f"the checkpoint {folder} belongs to another spec; a run goes on only with its own"
         raise CheckpointError(msg)
     try:
@@ -84,6 +84,14 @@ def load(folder: Path, spec: TrainSpec, network: Network, optimizer: torch.optim
     except (KeyError, TypeError, ValueError, RuntimeError) as error:  # whole, but written by another build
         msg = f"the checkpoint {folder} does not fit this build's network and optimizer: {error}"
         raise CheckpointError(msg) from error
+
+
+def _is_of(spec: TrainSpec, written: Any) -> bool:  # noqa: ANN401 -- whatever JSON has
+    """Whether a spec that was written down is this one; an earlier version's lacks the fields that are new since."""
+    try:
+        return read_spec(written) == spec
+    except SpecError:
+        return False
 
 
 def _put_in_place(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import isfinite
 
 import torch
 from torch import Tensor
 
 from intff.batches import as_floats
 from intff.dense_scoring import ACTIVATIONS_AT_ONCE, DenseScorer
+from intff.errors import Diverged
 from intff.layers import Convolution, Dense
 from intff.networks import Network, Scores
 from intff.spec.limits import SCORED_AT_ONCE
@@ -38,7 +40,27 @@ def score(network: Network, images: Tensor) -> Scores:
     was_training = network.training
     network.eval()
     at_once = SCORED_AT_ONCE if images.is_cuda else _IMAGES_AT_ONCE
-    scorer = _scorer(network, images)
+    try:
+        return _in_pieces(_scorer(network, images), images, at_once)
+    finally:
+        network.train(was_training)
+
+
+def accuracy(network: Network, images: Tensor, labels: Tensor) -> float:
+    """The share of images whose highest-ranked label is the true one, 0 to 1.
+
+    Raises:
+        Diverged: what the labels are ranked by is NaN or infinite for some image.
+    """
+    ranking = score(network, images).ranking
+    if not bool(ranking.isfinite().all()):
+        worst = next(value for value in ranking.flatten().tolist() if not isfinite(value))
+        msg = f"the score of an image's label is {worst}: training diverged; lower training.learning_rate"
+        raise Diverged(msg)
+    return float((ranking.argmax(dim=1) == labels).double().mean())
+
+
+def _in_pieces(scorer: Callable[[Tensor], Scores], images: Tensor, at_once: int) -> Scores:
     filled: Scores | None = None
     for start in range(0, max(1, len(images)), at_once):
         piece = images[start : start + at_once]
@@ -49,15 +71,8 @@ def score(network: Network, images: Tensor) -> Scores:
         for column, scores in zip(filled, found, strict=True):
             if column is not None and scores is not None:
                 column[start : start + at_once] = scores
-    network.train(was_training)
     assert filled is not None
     return filled
-
-
-def accuracy(network: Network, images: Tensor, labels: Tensor) -> float:
-    """The share of images whose highest-ranked label is the true one, 0 to 1."""
-    right = score(network, images).ranking.argmax(dim=1) == labels
-    return float(right.double().mean())
 
 
 def _scorer(network: Network, images: Tensor) -> Callable[[Tensor], Scores]:

@@ -32,24 +32,30 @@ class Learner:
 
     @torch.enable_grad()
     def step(self, batch: Batch) -> StepLosses:
-        """One step, and its losses before it; the caller may have switched gradients off (`torch.no_grad`)."""
+        """What a batch teaches, and the losses before each unit's last step; gradients may be off (`torch.no_grad`)."""
         losses = self._step(batch)
         if self._on_cpu:
             self.optimizer.drop_tiny_moments()
         return losses
 
     def _step(self, batch: Batch) -> StepLosses:
-        objective, chain_rule, training = self._objective, self._chain_rule, self._training
-        if training.unit_order == "one_by_one" and isinstance(objective, LocalObjective):
-            if chain_rule is not None:
-                return chain_rule.one_by_one(*batch, step=self.optimizer.step_by, steps=training.steps_per_unit)
-            return objective.one_by_one(*batch, step=self._descend, steps=training.steps_per_unit)
-        if chain_rule is not None:
-            losses, gradients = chain_rule.gradients(*batch)
-            self.optimizer.step_by(gradients)
-        else:
-            losses = objective(*batch)
+        objective, steps = self._objective, self._training.steps_per_unit
+        if self._training.unit_order == "one_by_one" and isinstance(objective, LocalObjective):
+            if self._chain_rule is not None:
+                return self._chain_rule.one_by_one(*batch, step=self.optimizer.step_by, steps=steps)
+            return objective.one_by_one(*batch, step=self._descend, steps=steps)
+        # Several steps are those of backpropagation's one unit: units that learn together take one.
+        for _ in range(steps):
+            losses = self._together(batch)
+        return losses
+
+    def _together(self, batch: Batch) -> StepLosses:
+        if self._chain_rule is None:
+            losses = self._objective(*batch)
             self._descend(losses.total)
+            return losses
+        losses, gradients = self._chain_rule.gradients(*batch)
+        self.optimizer.step_by(gradients)
         return losses
 
     def _descend(self, loss: Tensor) -> None:

@@ -9,6 +9,9 @@ import torch
 
 from intff.errors import OutOfMemory
 
+# Of torch's allocator on a CPU; of CUDA itself, before and beside torch's allocator there; and of its matrix products.
+_WORDS = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
 
 @contextmanager
 def named_memory_errors() -> Iterator[None]:
@@ -27,4 +30,4 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error is one by which torch or Python says that the memory is used up."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)

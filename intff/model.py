@@ -29,11 +29,17 @@ from intff.trainer import Trainer
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network with the spec it came from and what it reached."""
+    """A trained network with the spec it came from and what it reached.
+
+    The network is set to evaluation: convolutions go by what they saw in training, not by the images of a batch.
+    """
 
     spec: TrainSpec
     network: Network
     result: Result
+
+    def __post_init__(self) -> None:
+        self.network.eval()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -50,7 +56,11 @@ class Model:
         Raises:
             ImageError: they do not have the model's shape, or hold other numbers.
         """
-        images = np.asarray(images)
+        try:
+            images = np.asarray(images)
+        except ValueError as error:  # lists of different lengths
+            msg = f"the images make no array: {error}"
+            raise ImageError(msg, field="images") from error
         shape = self.spec.dataset.image_shape
         accepted = {shape, (prod(shape),)} | ({shape[1:]} if shape[0] == 1 else set())
         if images.ndim == 0 or len(images) == 0 or images.shape[1:] not in accepted:

@@ -77,7 +77,7 @@ class Run:
             sums: of the steps' losses, each times its batch's images.
 
         Raises:
-            Diverged: a loss or a goodness became NaN or infinite.
+            Diverged: a loss or a goodness became NaN or infinite, before the epoch's last step or by it.
         """
         images, history, rate = self.images, self.history, self.spec.training.learning_rate
         means = StepLosses(*(part / images for part in sums))
@@ -103,7 +103,11 @@ class Run:
         return EpochEnd(metrics, self.spec.training.epochs, eta_seconds=self._eta(epoch))
 
     def finish(self) -> Finished:
-        """Go back to the best epoch's weights, under early stopping, and look at the test set, once."""
+        """Go back to the best epoch's weights, under early stopping, and look at the test set, once.
+
+        Raises:
+            Diverged: the goodness of a test image is NaN or infinite.
+        """
         history = self.history
         if history.best_weights:
             self.network.load_state_dict(history.best_weights)

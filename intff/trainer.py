@@ -27,7 +27,8 @@ class Trainer:
     Args:
         spec: what to train.
         data_dir: where to look for the data set first; None looks in INTFF_DATA_DIR.
-        resume_from: a checkpoint folder of the same spec to go on from.
+        resume_from: a checkpoint folder of the same spec to go on from. The process then computes with as many
+            threads as the one that wrote it, from then on, for the same weights to the last bit.
         show_download: draw a progress bar if the data set must be downloaded.
 
     Raises:
@@ -42,7 +43,7 @@ class Trainer:
         spec: TrainSpec,
         *,
         data_dir: Path | None = None,
-        resume_from: Path | None = None,
+        resume_from: Path | str | None = None,
         show_download: bool = False,
     ) -> None:
         self.spec = spec
@@ -59,15 +60,19 @@ class Trainer:
         self._result: Result | None = None
         self._is_within_epoch = False
         if resume_from is not None:
-            self._run.history = checkpoint.load(resume_from, spec, self.network, self._learner.optimizer)
+            self._run.history = checkpoint.load(Path(resume_from), spec, self.network, self._learner.optimizer)
 
     def run(self) -> Iterator[Event]:
         """Train, and report; closing the iterator stops the run where it is.
 
         Raises:
-            Diverged: the loss became NaN or infinite.
+            Diverged: a loss or a goodness became NaN or infinite.
             OutOfMemory: the device's memory did not suffice.
+            RuntimeError: an earlier iterator was closed within an epoch, whose start is lost.
         """
+        if self._is_within_epoch:
+            msg = "the run was left within an epoch; make another Trainer, and resume it from the last checkpoint"
+            raise RuntimeError(msg)
         with named_memory_errors():
             run = self._run
             yield run.started()
@@ -77,7 +82,7 @@ class Trainer:
             self._result = finished.result
             yield finished
 
-    def save_checkpoint(self, folder: Path) -> None:
+    def save_checkpoint(self, folder: Path | str) -> None:
         """Write what is needed to go on from the last epoch's end; atomic: the folder is whole or not there.
 
         Raises:
@@ -86,12 +91,18 @@ class Trainer:
         if self._is_within_epoch:
             msg = "an epoch is under way; a checkpoint is taken at its end, after EpochEnd"
             raise RuntimeError(msg)
-        checkpoint.save(folder, self.spec, self.network, self._learner.optimizer, self._run.history)
+        checkpoint.save(Path(folder), self.spec, self.network, self._learner.optimizer, self._run.history)
 
-    def export_model(self, folder: Path) -> Manifest:
-        """Write the finished model's files into a folder that does not exist yet."""
-        assert self._result is not None, "export_model comes after Finished"
-        return export_model(folder, self.spec, self.network, self._result)
+    def export_model(self, folder: Path | str) -> Manifest:
+        """Write the finished model's files into a folder that does not exist yet.
+
+        Raises:
+            RuntimeError: the run has not finished, which `Finished` tells.
+        """
+        if self._result is None:
+            msg = "the run has not finished; a model is exported after Finished"
+            raise RuntimeError(msg)
+        return export_model(Path(folder), self.spec, self.network, self._result)
 
     def _epoch(self, epoch: int) -> Generator[Step, None, EpochEnd]:
         self._is_within_epoch = True

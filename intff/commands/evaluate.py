@@ -13,7 +13,7 @@ from intff.spec import read_spec
 
 @click.command()
 @click.option("--model", type=click.Path(path_type=Path), required=True, help="Folder of a trained model.")
-@click.option("--dataset", help="Instead of the one it was trained on; its images must have the same shape.")
+@click.option("--dataset", help="Instead of the one it was trained on; it must have the same labels and shape.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 def evaluate(model: Path, dataset: str | None, *, as_json: bool) -> None:
     """Measure a model's accuracy on test images."""
@@ -29,6 +29,12 @@ def evaluate(model: Path, dataset: str | None, *, as_json: bool) -> None:
         msg = (
             f"the model takes images of shape {list(loaded.spec.dataset.image_shape)}, "
             f"but those of {chosen.kind} are {list(chosen.image_shape)}"
+        )
+        raise SpecError(msg, field="dataset")
+    if chosen.labels != loaded.spec.dataset.labels:
+        msg = (
+            f"the model's labels are {', '.join(loaded.labels)}, "
+            f"but those of {chosen.kind} are {', '.join(chosen.labels)}: no accuracy would mean anything"
         )
         raise SpecError(msg, field="dataset")
     data = datasets.load(chosen, progress=True)

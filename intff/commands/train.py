@@ -43,10 +43,10 @@ def train(out: Path | None, plot: Path | None, *, as_json: bool, **options: Any)
             saved = out
     finally:  # a disk that is full does not take away what the run came to
         _tell(result, saved, as_json=as_json)
-    if plot is not None:
-        _draw(plot, spec, epochs, result)
-        if not as_json:
-            click.echo(f"the figure is in {plot}")
+        if plot is not None:
+            _draw(plot, spec, epochs, result)
+            if not as_json:
+                click.echo(f"the figure is in {plot}")
 
 
 def _require_possible(out: Path) -> None:

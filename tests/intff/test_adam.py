@@ -35,6 +35,17 @@ def test_a_step_on_given_gradients_is_torchs_to_the_last_bit() -> None:
     assert not torch.equal(ours[0], _weights()[0])
 
 
+def test_its_steps_are_counted_as_the_kernels_read_them() -> None:
+    """On CUDA a count of another type would be read as zero."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        weights = _weights()
+        adam = Adam(weights)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {adam.state[weight]["step"].dtype for weight in weights} == {torch.float32}
+
+
 def test_its_state_goes_on_where_it_was() -> None:
     first, second = _weights(), _weights()
     adam = Adam(first)

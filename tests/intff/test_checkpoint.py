@@ -104,6 +104,15 @@ def test_another_specs_checkpoint_is_refused(folder: Path, digits_spec: SpecOf) 
             _load(folder, other)
 
 
+def test_one_from_before_a_field_was_known_goes_on_with_its_default(folder: Path, spec: TrainSpec) -> None:
+    facts = json.loads((folder / "checkpoint.json").read_bytes())
+    del facts["spec"]["training"]["precision"]
+    del facts["sha256"]
+    facts["sha256"] = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    (folder / "checkpoint.json").write_text(json.dumps(facts))
+    assert load(folder, spec, *_parts(spec)).epoch == 3
+
+
 @pytest.mark.parametrize("contents", ["[]", "null", "3", '"x"', "{}", '{"version": 2}', "[" * 100_000, "\x00"])
 def test_foreign_json_is_refused(folder: Path, spec: TrainSpec, contents: str) -> None:
     (folder / "checkpoint.json").write_text(contents)

@@ -86,6 +86,19 @@ def test_its_units_count_as_was_fitted(convolutional: Model) -> None:
         assert prediction.label == str(int(np.argmax(prediction.probabilities)))
 
 
+def test_its_network_goes_by_what_it_saw_in_training(convolutional: Model, tmp_path: Path) -> None:
+    """Called as any module: neither do the images of a batch count for each other, nor is anything learnt from them."""
+    convolutional.save(tmp_path / "model")
+    images = torch.rand((4, 1, 8, 8))
+    for each in (convolutional, load_model(tmp_path / "model")):
+        before = {name: value.clone() for name, value in each.network.state_dict().items()}
+        with torch.no_grad():
+            together, alone = each.network(images).goodness, each.network(images[:1]).goodness
+        torch.testing.assert_close(together[:1], alone)
+        for name, value in each.network.state_dict().items():
+            assert torch.equal(value, before[name]), name
+
+
 def test_what_else_is_predicted_changes_no_prediction(convolutional: Model) -> None:
     """Batch normalisation goes by what it has seen in training, not by the images at hand."""
     before = {name: weight.clone() for name, weight in convolutional.network.state_dict().items()}

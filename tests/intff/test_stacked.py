@@ -231,6 +231,8 @@ def test_recorded_steps_are_the_steps_alone(
 ) -> None:
     specs = [digits_spec(architecture, algorithm, seed=seed, device="cuda", epochs=6) for seed in (0, 1)]
     monkeypatch.setattr(trainer, "Recorded", lambda: plainly)
+    # Convolutions of several runs at once are other kernels than those of one, which TF32 rounds differently.
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     for model, expected in zip(train_together(specs), specs, strict=True):
         alone = train(expected)
         assert model.result.validation_accuracy == pytest.approx(alone.result.validation_accuracy, abs=0.05)

@@ -15,14 +15,17 @@ from torch import Tensor
 
 from intff import Trainer, TrainSpec, runs, training_data
 from intff.adam import Adam
+from intff.batches import Batch
 from intff.build import build_network
 from intff.calibration import fitted_unit_weights
 from intff.checkpoint import History
 from intff.errors import Diverged, OutOfMemory
 from intff.inference import accuracy, score
+from intff.learning import Learner
 from intff.networks import GoodnessNetwork, Network
 from intff.objectives import StepLosses
 from intff.progress import EpochEnd, EpochMetrics, Event, Finished, Result, Started, Step
+from intff.seeds import seeded
 from intff.spec import read_spec
 from intff.stacked import StackedTrainer
 
@@ -134,12 +137,19 @@ def test_what_a_run_needed_is_free_as_soon_as_nobody_has_it(digits_spec: SpecOf)
         gc.enable()
 
 
-def test_a_run_that_was_left_in_the_middle_of_an_epoch_begins_it_anew(digits_spec: SpecOf) -> None:
-    spec = digits_spec("64,(64,64),(32)", epochs=1, batch_size=1, learning_rate=1e-9)
-    trainer = Trainer(spec)
+def test_a_run_that_was_left_in_the_middle_of_an_epoch_does_not_go_on(digits_spec: SpecOf) -> None:
+    """It would repeat the epoch with the weights that half of it has changed already."""
+    trainer = Trainer(digits_spec("64,(64,64),(32)", epochs=1, batch_size=1))
     assert any(isinstance(event, Step) for event in trainer.run())  # and no further than the first one
-    again, whole = (_metrics(list(each.run()))[0] for each in (trainer, Trainer(spec)))
-    assert again.loss == pytest.approx(whole.loss, rel=1e-4)
+    with pytest.raises(RuntimeError, match="left within an epoch"):
+        next(iter(trainer.run()))
+
+
+def test_no_model_is_exported_before_the_end(digits_spec: SpecOf, tmp_path: Path) -> None:
+    trainer = Trainer(digits_spec())
+    with pytest.raises(RuntimeError, match="has not finished"):
+        trainer.export_model(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_checkpoint_is_taken_of_the_middle_of_an_epoch(digits_spec: SpecOf, tmp_path: Path) -> None:
@@ -191,7 +201,8 @@ def test_a_run_may_be_left_at_any_event(digits_spec: SpecOf, tmp_path: Path) -> 
             break
     run.close()  # type: ignore[attr-defined]  # a generator, as it promises
     trainer.save_checkpoint(tmp_path / "left")
-    assert Trainer(trainer.spec, resume_from=tmp_path / "left")._run.history.epoch == 1
+    for folder in (tmp_path / "left", str(tmp_path / "left")):
+        assert Trainer(trainer.spec, resume_from=folder)._run.history.epoch == 1
 
 
 def test_an_absurd_learning_rate_diverges_by_name(digits_spec: SpecOf) -> None:
@@ -200,6 +211,15 @@ def test_an_absurd_learning_rate_diverges_by_name(digits_spec: SpecOf) -> None:
         {"units": [[50] * 8], "activation": "relu"}, algorithm, learning_rate=10.0, schedule="constant", epochs=50
     )
     with pytest.raises(Diverged, match=r"the loss became (nan|inf) in epoch \d+; lower training\.learning_rate"):
+        _run(spec)
+
+
+def test_a_run_whose_last_step_breaks_its_network_diverges(digits_spec: SpecOf) -> None:
+    """One step in all: its loss, which is from before it, is an ordinary number."""
+    spec = digits_spec(
+        {"units": [[40] * 24], "activation": "relu"}, learning_rate=10.0, schedule="constant", epochs=1, batch_size=2000
+    )
+    with pytest.raises(Diverged, match=r"the score of an image's label is (nan|inf)"):
         _run(spec)
 
 
@@ -267,6 +287,23 @@ def test_with_several_units_and_steps_the_order_does(digits_spec: SpecOf) -> Non
         )
     }
     assert len(found) == 3
+
+
+@pytest.mark.parametrize("architecture", ["64,(14),(12),10", "64,(6C3,P2),(11),10"])
+def test_backpropagations_one_unit_takes_as_many_steps_as_it_is_told(architecture: str, digits_spec: SpecOf) -> None:
+    """By the chain rule and by autograd: three steps on a batch are that batch three times."""
+    plain = digits_spec(architecture, "bp")
+    often = digits_spec(architecture, "bp", unit_order="one_by_one", steps_per_unit=3)
+    labels = torch.arange(7)
+    batch = Batch(torch.rand((7, 1, 8, 8), generator=seeded(0, "test")), labels, labels.new_empty((7, 0)))
+    networks = [build_network(spec) for spec in (plain, often)]
+    learners = [Learner(spec, network) for spec, network in zip((plain, often), networks, strict=True)]
+    for learner in learners:
+        learner.optimizer.rate.fill_(0.01)
+    for _ in range(3):
+        last = learners[0].step(batch)
+    assert torch.equal(learners[1].step(batch).total, last.total)
+    assert fingerprint(networks[1]) == fingerprint(networks[0])
 
 
 def test_the_learning_rate_rises_and_then_follows_its_schedule(digits_spec: SpecOf) -> None:

@@ -11,6 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from intff import Model
+from intff.build import build_network
+from intff.progress import Result
+from intff.spec import read_spec
+
 Run = Callable[..., Any]
 
 
@@ -94,9 +99,12 @@ def test_a_model_that_cannot_be_saved_takes_no_result_away(
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "out"))
 
     monkeypatch.setattr("intff.trainer.export_model", full)
-    done = intff("train", "--preset", "digits", "--epochs", "1", "--out", tmp_path / "out", "--json")
+    figure = tmp_path / "run.svg"
+    out = ("--out", tmp_path / "out", "--plot", figure)
+    done = intff("train", "--dataset", "digits", "--architecture", "64,(12)", "--epochs", "1", *out, "--json")
     assert done.code == 1
     assert "No space left on device" in done.err
+    assert figure.read_text().rstrip().endswith("</svg>")
     finished = json.loads(done.out.splitlines()[-1])
     assert (finished["event"], finished["model"]) == ("finished", None)
     assert finished["test_accuracy"] > 0
@@ -169,3 +177,13 @@ def test_a_model_is_not_measured_on_images_of_another_shape(intff: Run, model_fo
     done = intff("evaluate", "--model", model_folder, "--dataset", "mnist")
     assert done.code == 2
     assert "takes images of shape [1, 8, 8], but those of mnist are [1, 28, 28]" in done.err
+
+
+def test_nor_on_another_labels(intff: Run, tmp_path: Path) -> None:
+    """They would be counted as right where their numbers agree."""
+    spec = read_spec({"architecture": "784,(12)"})
+    nothing = Result(0.1, 0.1, 1.0, 1, 9608, "made up")
+    Model(spec, build_network(spec), nothing).save(tmp_path / "model")
+    done = intff("evaluate", "--model", tmp_path / "model", "--dataset", "fashion_mnist")
+    assert done.code == 2
+    assert "labels are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, but those of fashion_mnist are T-shirt" in done.err
