@@ -18,7 +18,13 @@ _INVERT: dict[str, Literal["auto"] | bool] = {"auto": "auto", "true": True, "fal
 
 @click.command()
 @click.option("--model", type=click.Path(path_type=Path), required=True, help="Folder of a trained model.")
-@click.option("--invert", type=click.Choice(list(_INVERT)), default="auto", help="Dark ink on light paper: auto tells.")
+@click.option(
+    "--invert",
+    type=click.Choice(list(_INVERT)),
+    default="auto",
+    show_default=True,
+    help="Turn pictures of dark ink on light paper round; auto looks at their background.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON, one object an image.")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def predict(model: Path, invert: str, files: tuple[Path, ...], *, as_json: bool) -> None:

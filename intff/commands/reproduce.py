@@ -18,12 +18,20 @@ from intff.reproduce.summary import Summary, summaries
 
 @click.command()
 @click.argument("what", type=click.Choice([*EXPERIMENTS, "report"]))
-@click.option("--out", type=click.Path(path_type=Path), default=Path("results"), help="Where finished runs are kept.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Where finished runs are kept.",
+)
 @click.option("--only", multiple=True, metavar="ROW", help="Only this row; may be given several times.")
 @click.option("--seeds", type=click.IntRange(1, 100), help="Seeds of every row, instead of the plan's.")
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Runs at a time.")
 @click.option("--url", help="Run them as jobs of this service; its key comes from INTFF_API_KEY.")
-@click.option("--docs", type=click.Path(path_type=Path), default=Path("docs"), help="Where `report` writes.")
+@click.option(
+    "--docs", type=click.Path(path_type=Path), default=Path("docs"), show_default=True, help="Where `report` writes."
+)
 @click.option("--dry-run", is_flag=True, help="Only tell what would be run and what is on record.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def reproduce(

@@ -21,7 +21,7 @@ def spec_options(command: F) -> F:
     """Add the options to a click command; they arrive as keywords, for `spec_data`."""
     options = [
         click.option("--spec", "spec_file", type=click.File("rb"), help="A spec as JSON; - reads standard input."),
-        click.option("--preset", type=click.Choice(list(PRESETS)), help="A named spec; see GET /v1/presets."),
+        click.option("--preset", type=click.Choice(list(PRESETS)), help="A named spec, under the other options."),
         click.option("--architecture", help="For example '784,(200,200,200),(50,50)'."),
         click.option("--algorithm", help="intff, ff or bp."),
         click.option("--dataset", help="mnist, fashion_mnist, kmnist or digits."),

@@ -53,8 +53,10 @@ class Connection:
 def connected(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options --url, --api-key and --json, and pass it the connection they make."""
 
-    @click.option("--url", envvar="INTFF_URL", default=_DEFAULT_URL, show_default=True, help="Where the service is.")
-    @click.option("--api-key", envvar="INTFF_API_KEY", help="The key to send, if the service wants one.")
+    @click.option(
+        "--url", envvar="INTFF_URL", show_envvar=True, default=_DEFAULT_URL, show_default=True, help="Where it is."
+    )
+    @click.option("--api-key", envvar="INTFF_API_KEY", show_envvar=True, help="The key to send, if it wants one.")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
     @functools.wraps(command)
     def run(url: str, api_key: str | None, as_json: bool, **options: object) -> None:
