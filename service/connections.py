@@ -1,4 +1,4 @@
-"""One client's connection: uvicorn's own protocol, with limits on how large and how slow a request's head may be.
+"""One client's connection: uvicorn's own protocol, with limits on a request's head and on an answer's taking.
 
 `uvicorn service.app:app --http service.connections:Connection` uses it, as `intff serve` and the image do.
 """
@@ -18,6 +18,8 @@ SERVER_OPTIONS = ("--http", "service.connections:Connection", "--ws", "none", "-
 HEAD_SECONDS = 10.0
 """From the first byte of a request, or from a connection's beginning, to the end of its headers."""
 HEAD_BYTES = 64 * 1024
+TAKING_SECONDS = 60.0
+"""In which who is answered takes something of what waits for him."""
 
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
@@ -27,7 +29,7 @@ class HeadTooLarge(ValueError):
 
 
 class Connection(HttpToolsProtocol):
-    """Closes on who sends half a head, a byte a second of one, or one without end.
+    """Closes on who sends half a head, a byte a second of one, or one without end, and on who takes no answer.
 
     Each would keep memory and a file handle for as long as it likes.
     """
@@ -35,6 +37,7 @@ class Connection(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 -- uvicorn's own
         super().__init__(*arguments, **options)
         self._clock: asyncio.TimerHandle | None = None
+        self._taking: asyncio.TimerHandle | None = None
         self._has_head = False
         self._is_in_head = False
         self._head_bytes = 0
@@ -45,8 +48,9 @@ class Connection(HttpToolsProtocol):
         self._start_clock()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the clock."""
+        """Forget the clocks."""
         self._stop_clock()
+        self._stop_taking()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -77,6 +81,31 @@ class Connection(HttpToolsProtocol):
         """What comes now is the next request's head."""
         super().on_message_complete()
         self._has_head = False
+
+    def pause_writing(self) -> None:
+        """There is more to be taken than the connection will hold: from now on somebody has to take it."""
+        super().pause_writing()
+        self._watch_taking()
+
+    def resume_writing(self) -> None:
+        """Nearly all of it was taken."""
+        super().resume_writing()
+        self._stop_taking()
+
+    def _watch_taking(self) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        self._taking = self.loop.call_later(TAKING_SECONDS, self._look_at_taking, waiting)
+
+    def _look_at_taking(self, waited: int) -> None:
+        if self.transport.get_write_buffer_size() < waited:
+            self._watch_taking()
+        else:
+            self.transport.abort()
+
+    def _stop_taking(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
 
     def _start_clock(self) -> None:
         if self._clock is None:

@@ -30,7 +30,7 @@ log = structlog.get_logger("intff.prediction")
 Floats = NDArray[np.float32]
 
 _MOST_MODELS = 32  # in memory; a model of the default limits takes at most 200 MB, a usual one 1 MB
-_ALIAS_SECONDS = 0.5  # how long another process's change of an alias may go unseen
+_ALIAS_SECONDS = 0.1  # how long another process's change of an alias may go unseen
 _BATCH = 128  # images in one run: each label's variant of each image is in memory at once
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Response, status
@@ -139,8 +139,8 @@ class Teller:
         self._told_status = ""
         self._told_progress = ""
 
-    def events(self, change: Change) -> list[bytes]:
-        """The events that tell of a change, in their order."""
+    def events(self, change: Change) -> Iterator[bytes]:
+        """The events that tell of a change, in their order, each written when it is asked for."""
         snapshot = change.snapshot
         told: list[tuple[str, str, int]] = []  # kind, data, the last epoch told by then
         epoch = self._place.epoch
@@ -158,12 +158,9 @@ class Teller:
         self._told_status, self._told_progress = snapshot.unhurried, snapshot.progress
         self._place = Place(epoch, snapshot.revision)
         last = len(told) - 1
-        return [
-            format_sse_event(
-                event=kind, data_str=data, id=f"{seen}-{snapshot.revision if position == last else before}"
-            )
-            for position, (kind, data, seen) in enumerate(told)
-        ]
+        for position, (kind, data, seen) in enumerate(told):
+            revision = snapshot.revision if position == last else before
+            yield format_sse_event(event=kind, data_str=data, id=f"{seen}-{revision}")
 
 
 def _place(last_event_id: str | None) -> Place:
