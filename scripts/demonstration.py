@@ -53,7 +53,7 @@ def main() -> int:
             preset, data = _choose_dataset()  # while the service starts
             url = _wait_until_ready(service, home)
             console.print(f"Service   {url}, everything in {home}", soft_wrap=True)
-            with Client(url) as client:
+            with Client(url, os.environ.get("INTFF_API_KEY")) as client:  # a home that has keys asks for one
                 job = _train(client, preset, home)
                 _classify(client, str(job["model_id"]), data)
             _say_what_next(url, job, preset, _save_picture(home, data))
