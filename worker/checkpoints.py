@@ -69,11 +69,10 @@ class Checkpoints:
             except ArtifactsUnavailable as error:
                 is_away = error
             else:
-                is_away = None
                 log.info("resuming", epoch=record["epoch"], prefix=record["prefix"])
                 yield folder
             shutil.rmtree(folder, ignore_errors=True)
-        if is_away is not None:
+        if is_away is not None:  # none of the others would do
             raise Halted(Halt.STOP) from is_away
 
     def save(self, trainer: Trainer, epoch: int) -> None:
