@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -72,6 +73,13 @@ def test_importing_the_application_needs_no_torch_and_opens_nothing(tmp_path: Pa
     )
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "[]\n", "")
     assert not (tmp_path / "home").exists()
+
+
+def test_no_garbage_collection_looks_through_what_was_there_at_the_start(settings: Settings, serve: Any) -> None:
+    with serve(create_app(settings)) as client:
+        assert client.get("/healthz").status_code == 200
+        assert gc.get_freeze_count() > 50_000
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_bind_that_anybody_reaches_needs_keys(settings: Settings, serve: Any) -> None:
