@@ -111,7 +111,6 @@ def _started_parts_left_alone() -> Iterator[None]:
     None of it becomes garbage while the service runs, and looking through it takes a tenth of a second, in which nobody
     is answered.
     """
-    gc.collect()
     gc.freeze()
     try:
         yield
