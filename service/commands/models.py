@@ -101,7 +101,13 @@ def download(connection: Connection, model: str, out: Path | None, names: tuple[
 @models.command()
 @click.argument("model")
 @click.argument("images", nargs=-1, required=True, type=_IMAGE)
-@click.option("--invert", type=click.Choice(["auto", "true", "false"]), default="auto", show_default=True)
+@click.option(
+    "--invert",
+    type=click.Choice(["auto", "true", "false"]),
+    default="auto",
+    show_default=True,
+    help="Turn pictures of dark ink on light paper round; auto looks at their background.",
+)
 @connected
 def predict(connection: Connection, model: str, images: tuple[Path, ...], invert: str) -> None:
     """Classify image files with a model."""
