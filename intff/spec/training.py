@@ -41,3 +41,4 @@ class Training(SpecPart):
     """As far as every JSON program counts exactly; many round a larger number without a word."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["float32"] = "float32"
+    """Of all numbers and matrix products. Convolutions on a GPU round their factors to TF32, torch's default there."""

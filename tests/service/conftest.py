@@ -20,16 +20,18 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 from onnx import TensorProto, helper
+from starlette.types import ASGIApp
 
 from intff.spec import read_spec
 from service.app import create_app
+from service.connections import Connection
 from store import queries, tables
 from store.artifacts import Artifacts
 from store.database import Sessions, connect, sessions
 from store.settings import Settings
 from store.tables import NO_OWNER
 
-Serve = Callable[[FastAPI], AbstractContextManager[httpx.Client]]
+Serve = Callable[[ASGIApp], AbstractContextManager[httpx.Client]]
 MakeModel = Callable[..., str]
 MakeJob = Callable[..., tables.Job]
 
@@ -57,9 +59,9 @@ def settings(database_url: str, _valkey: str, tmp_path: Path) -> Settings:
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[httpx.Client]:
+def serving(app: ASGIApp) -> Iterator[httpx.Client]:
     """A real server in a thread, and a client of it."""
-    config = uvicorn.Config(app, port=0, log_config=None, ws="none", timeout_graceful_shutdown=2)
+    config = uvicorn.Config(app, port=0, http=Connection, log_config=None, ws="none", timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
