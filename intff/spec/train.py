@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import GetJsonSchemaHandler, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, GetJsonSchemaHandler, TypeAdapter, ValidationError, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -32,6 +32,13 @@ _GROUPED: dict[str, Any] = {
 """What local losses leave open where the label is a group: every wrong label costs nothing then (decision 0008)."""
 
 
+def _require_whole(version: Any) -> Any:  # noqa: ANN401 -- pydantic hands over whatever arrived
+    if isinstance(version, bool | float):  # which equal 1, but are written otherwise
+        msg = "the version is the whole number 1"
+        raise ValueError(msg)  # noqa: TRY004 -- pydantic takes this one for its own
+    return version
+
+
 class TrainSpec(SpecPart):
     """One training run: the HTTP body's `spec`, the job's row and the trainer's input.
 
@@ -39,7 +46,7 @@ class TrainSpec(SpecPart):
     default filled in; the full form, posted again, is the same run.
     """
 
-    version: Literal[1] = 1
+    version: Annotated[Literal[1], BeforeValidator(_require_whole)] = 1
     dataset: Dataset = Mnist()
     noise: Noise = NoNoise()
     architecture: Architecture = Layers()

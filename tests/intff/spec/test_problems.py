@@ -24,6 +24,8 @@ def _conv(**fields: Any) -> dict[str, Any]:
         ({"foo": 1}, "foo", "not permitted, got 1"),
         ({"training": {"foo": 1}}, "training.foo", "not permitted, got 1"),
         ({"version": 2}, "version", "should be 1, got 2"),
+        ({"version": True}, "version", "the whole number 1, got True"),
+        ({"version": 1.0}, "version", "the whole number 1, got 1.0"),
         ({"training": {"epochs": 0}}, "training.epochs", "greater than or equal to 1, got 0"),
         ({"training": {"epochs": "many"}}, "training.epochs", "valid integer.*got 'many'"),
         ({"training": {"epochs": 10**400}}, "training.epochs", "less than or equal to 100000, got 1000"),
