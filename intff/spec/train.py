@@ -35,7 +35,7 @@ _GROUPED: dict[str, Any] = {
 def _require_whole(version: Any) -> Any:  # noqa: ANN401 -- pydantic hands over whatever arrived
     if isinstance(version, bool | float):  # which equal 1, but are written otherwise
         msg = "the version is the whole number 1"
-        raise ValueError(msg)  # noqa: TRY004 -- pydantic takes this one for its own
+        raise SpecError(msg)
     return version
 
 

@@ -36,6 +36,16 @@ def messages(broker: Celery) -> int:
         return sum(channel.client.llen(key) for key in channel.client.keys("cpu*"))
 
 
+def claim_and_fall_silent(db: Sessions, job: Any) -> None:
+    with db.begin() as session:
+        assert queries.claim(session, job.id, worker="w", lease_seconds=0.01, max_attempts=3)
+
+
+def status_of(db: Sessions, job: Any) -> JobStatus:
+    with db() as session:
+        return queries.get_job(session, job.id, owner=None).status
+
+
 def sweep_until(reconciler: Reconciler, happened: Callable[[], bool], seconds: float = 30.0) -> None:
     """Sweep until it has: a sweep that this machine held up counts as a standstill and spares the job once more."""
     give_up = time.monotonic() + seconds
@@ -109,25 +119,17 @@ def test_after_an_outage_the_living_may_renew_their_leases_before_they_are_calle
     quick = settings.model_copy(update={"lease_seconds": 0.5})
     reconciler = Reconciler(db, Publisher(broker, db), quick, Metrics())
 
-    def status_of(job: Any) -> JobStatus:
-        with db() as session:
-            return queries.get_job(session, job.id, owner=None).status
-
-    def claim(job: Any, lease_seconds: float) -> None:
-        with db.begin() as session:
-            assert queries.claim(session, job.id, worker="w", lease_seconds=lease_seconds, max_attempts=3)
-
-    claim(silent, 0.01)
+    claim_and_fall_silent(db, silent)
     time.sleep(0.05)
     reconciler.sweep_once()
-    assert status_of(silent) is JobStatus.QUEUED
+    assert status_of(db, silent) is JobStatus.QUEUED
 
-    claim(living, 0.01)
+    claim_and_fall_silent(db, living)
     reconciler._was_away = True  # what a sweep that failed leaves
     time.sleep(0.05)
     reconciler.sweep_once()
-    assert status_of(living) is JobStatus.RUNNING
-    sweep_until(reconciler, lambda: status_of(living) is JobStatus.QUEUED)  # it has had its time
+    assert status_of(db, living) is JobStatus.RUNNING
+    sweep_until(reconciler, lambda: status_of(db, living) is JobStatus.QUEUED)  # it has had its time
 
 
 @pytest.mark.parametrize("happened", ["its first look fell into an outage", "an hour passed between two looks"])
@@ -143,17 +145,11 @@ def test_what_it_has_not_seen_is_not_held_against_the_living(
         reconciler._looked -= timedelta(hours=1)
     else:
         reconciler._was_away = True  # what a sweep that failed leaves
-    with db.begin() as session:
-        assert queries.claim(session, job.id, worker="w", lease_seconds=0.01, max_attempts=3)
-
-    def status() -> JobStatus:
-        with db() as session:
-            return queries.get_job(session, job.id, owner=None).status
-
+    claim_and_fall_silent(db, job)
     time.sleep(0.05)
     reconciler.sweep_once()
-    assert status() is JobStatus.RUNNING
-    sweep_until(reconciler, lambda: status() is JobStatus.QUEUED)  # it has had its time
+    assert status_of(db, job) is JobStatus.RUNNING
+    sweep_until(reconciler, lambda: status_of(db, job) is JobStatus.QUEUED)  # it has had its time
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -164,17 +160,11 @@ def test_a_database_that_is_slow_all_the_time_does_not_keep_the_silent(
     quick = settings.model_copy(update={"lease_seconds": 0.1, "sweep_seconds": 0.05})
     reconciler = Reconciler(db, Publisher(broker, db), quick, Metrics())
     silent = make_job()
-    with db.begin() as session:
-        assert queries.claim(session, silent.id, worker="w", lease_seconds=0.01, max_attempts=3)
-
-    def status() -> JobStatus:
-        with db() as session:
-            return queries.get_job(session, silent.id, owner=None).status
-
+    claim_and_fall_silent(db, silent)
     time.sleep(0.05)
     reconciler.sweep_once()
-    assert status() is JobStatus.RUNNING
-    sweep_until(reconciler, lambda: status() is JobStatus.QUEUED)
+    assert status_of(db, silent) is JobStatus.RUNNING
+    sweep_until(reconciler, lambda: status_of(db, silent) is JobStatus.QUEUED)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -185,22 +175,20 @@ def test_its_own_longer_pause_is_no_standstill(
     away = celery_app("redis://127.0.0.1:1")
     quick = settings.model_copy(update={"lease_seconds": 0.2, "sweep_seconds": 0.1})
     reconciler = Reconciler(db, Publisher(away, db), quick, Metrics())
-    silent = make_job(republish_seconds=0.0)
-    make_job(republish_seconds=0.0)
-    with db.begin() as session:
-        assert queries.claim(session, silent.id, worker="w", lease_seconds=0.01, max_attempts=3)
+    silent = make_job()
+    make_job(republish_seconds=0.0)  # which the broker does not take, at any look
     monkeypatch.setattr("service.reconciler._SLOW_LEASES", 10**6)
-    reconciler._failures = 3  # so that it pauses for 0.8 s and longer
+    reconciler._failures = 3  # so that it pauses for 1.6 s, and longer each time
     reconciler.start()
     try:
-        until = time.monotonic() + 10
-        while time.monotonic() < until:
-            with db() as session:
-                if queries.get_job(session, silent.id, owner=None).status is JobStatus.QUEUED:
-                    break
+        until = time.monotonic() + 20
+        while reconciler._looked is None:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        claim_and_fall_silent(db, silent)
+        while status_of(db, silent) is not JobStatus.QUEUED:
+            assert time.monotonic() < until, "the silent worker's job was never taken from it"
             time.sleep(0.05)
-        else:
-            pytest.fail("the silent worker's job was never taken from it")
     finally:
         reconciler.stop()
         away.close()
