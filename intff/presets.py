@@ -133,14 +133,15 @@ def expand_preset(data: dict[str, Any]) -> dict[str, Any]:
     Raises:
         SpecError: there is no such preset.
     """
-    if "preset" not in data:
-        return data
-    name = data["preset"]
+    name = data.get("preset")
+    given = {key: value for key, value in data.items() if key != "preset"}
+    if name is None:
+        return given
     if not isinstance(name, str) or name not in PRESETS:
         msg = f"there is no preset {shown(name)}; choose one of {', '.join(PRESETS)}"
         raise SpecError(msg, field="preset")
     _, fields = PRESETS[name]
-    return merge(fields, {key: value for key, value in data.items() if key != "preset"})
+    return merge(fields, given)
 
 
 def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

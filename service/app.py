@@ -20,7 +20,7 @@ from service.metrics import Metrics
 from service.parts import Parts, open_parts
 from service.quick_predictions import QuickPredictions
 from service.reconciler import Reconciler
-from service.routes import events, health, jobs, models, plots, predictions, presets
+from service.routes import documentation, events, health, jobs, models, plots, predictions, presets
 from service.shutdown import before_shutdown
 from store import logs
 from store.queries import count_by_status, count_waiting
@@ -79,9 +79,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
     app.add_middleware(Access, metrics=metrics)  # added last, so outside the other
     errors.install(app)
-    for routes in (jobs, events, plots, models, predictions, presets, health):
+    for routes in (jobs, events, plots, models, predictions, presets, health, documentation):
         app.include_router(routes.router)
     app.include_router(health.signed_in_router)
+    app.mount(documentation.FILES, documentation.files)
     openapi.install(app)
     return app
 

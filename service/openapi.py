@@ -26,6 +26,7 @@ ABOUT: dict[str, Any] = {
         {"name": "presets", "description": "Training specs by name."},
         {"name": "service", "description": "Health and metrics."},
     ],
+    "docs_url": None,  # `service.routes.documentation` has one that works without the internet
     "redoc_url": None,
 }
 

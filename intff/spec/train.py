@@ -59,7 +59,7 @@ class TrainSpec(SpecPart):
         schema = handler(core)
         if handler.mode == "validation":
             description = "A named spec, filled in under whatever is given beside it."
-            preset = {"type": "string", "enum": list(PRESETS), "description": description}
+            preset = {"type": ["string", "null"], "enum": [*PRESETS, None], "description": description}
             handler.resolve_ref_schema(schema)["properties"]["preset"] = preset
         return schema
 

@@ -78,8 +78,8 @@ def submit_job(
         request.spec,
         owner=owner,
         name=request.name,
-        metadata=request.metadata,
-        priority=request.priority,
+        metadata=request.metadata or {},
+        priority=request.priority or 0,
         idempotency_key=idempotency_key,
         max_queued_jobs=settings.most_queued_jobs(owner),
         republish_seconds=settings.republish_seconds,
@@ -154,7 +154,7 @@ def resume_job(job_id: JobIdDep, after: BackgroundTasks, parts: PartsDep, owner:
 
 
 def _require_allowed(request: JobRequest, settings: Settings) -> None:
-    size = len(to_json(request.metadata))
+    size = len(to_json(request.metadata or {}))
     if size > settings.max_metadata_bytes:
         msg = f"metadata may take {settings.max_metadata_bytes:,} bytes of JSON, this takes {size:,}"
         raise InvalidRequest(msg, field="metadata")

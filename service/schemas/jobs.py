@@ -111,10 +111,10 @@ class JobRequest(BaseModel):
     spec: TrainSpec
     name: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)] | None = None
     """For people; need not be unique."""
-    metadata: Metadata = {}
+    metadata: Metadata | None = None
     """Kept and returned as it is: flat, and small."""
-    priority: Annotated[int, Field(ge=0, le=9, strict=True)] = 0
-    """Jobs of a higher number are taken first."""
+    priority: Annotated[int, Field(ge=0, le=9, strict=True)] | None = None
+    """Jobs of a higher number are taken first; 0 if nothing is said."""
 
 
 class _AsTrainSpec:

@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -146,7 +147,14 @@ def test_what_no_route_answers_is_a_problem_too(client: httpx.Client) -> None:
     wrong = client.delete("/v1/jobs")
     assert (wrong.status_code, wrong.headers["content-type"], wrong.headers["allow"]) == (405, PROBLEM, "GET, POST")
     assert wrong.json()["code"] == "method_not_allowed"
-    assert client.head("/v1/jobs").status_code == 405
+
+
+def test_head_is_get_without_the_body(client: httpx.Client) -> None:
+    whole, head = client.get("/v1/jobs"), client.head("/v1/jobs")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == whole.headers["content-length"] == "28"
+    assert client.head("/v1/models/latest/predict").status_code == 405
+    assert client.get("/healthz").json() == {"status": "ok"}  # on the same connection, which no body confused
 
 
 def test_a_body_that_is_too_large_is_a_413_declared_or_not(client: httpx.Client) -> None:
@@ -192,8 +200,17 @@ def test_a_request_id_is_kept_when_it_is_sane_and_made_otherwise(client: httpx.C
 def test_the_door_leads_to_the_documentation(client: httpx.Client) -> None:
     response = client.get("/")
     assert (response.status_code, response.headers["location"]) == (307, "/docs")
-    assert client.get("/docs").status_code == 200
     assert client.get("/openapi.json").json()["info"]["title"] == "IntFF"
+
+
+def test_the_documentation_needs_no_other_site(client: httpx.Client) -> None:
+    page = client.get("/docs")
+    assert page.status_code == 200
+    assert "//" not in re.sub("<!--.*?-->", "", page.text)
+    files = re.findall(r'(?:src|href)="(/[^"]+)"', page.text)
+    assert [path.rpartition("/")[2] for path in files] == ["swagger-ui.css", "swagger-ui-bundle.js"]
+    assert [client.get(path).status_code for path in files] == [200, 200]
+    assert client.get("/docs/files/nothing").headers["content-type"] == PROBLEM
 
 
 def test_no_other_site_is_let_in(client: httpx.Client) -> None:

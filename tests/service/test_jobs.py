@@ -66,6 +66,13 @@ def test_an_accepted_job_is_shown_whole(client: httpx.Client) -> None:
     assert client.get(response.headers["location"]).json()["id"] == job["id"]
 
 
+def test_a_null_is_as_good_as_nothing_for_what_may_be_left_out(client: httpx.Client) -> None:
+    nothing = {"name": None, "metadata": None, "priority": None}
+    job = client.post("/v1/jobs", json={"spec": {**SHORT["spec"], "preset": None}, **nothing}).json()
+    assert (job["name"], job["metadata"]) == (None, {})
+    assert job["spec"] == read_spec(SHORT["spec"]).model_dump(mode="json")
+
+
 def test_a_crowd_that_submits_at_once_is_answered_at_once(client: httpx.Client) -> None:
     """More than there are threads, and threads than connections: none may keep one until its answer is written."""
 

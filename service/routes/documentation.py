@@ -1,0 +1,28 @@
+"""The pages that show the OpenAPI document in a browser; script and style come from this service, not the internet."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
+
+FILES = "/docs/files"
+
+# Swagger UI's published files; the rest of the package, an application that serves them, is not used.
+files = StaticFiles(packages=[("fastapi_offline", "static")])
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/docs")
+async def show_documentation(request: Request) -> HTMLResponse:
+    """Show every route, with forms to try them."""
+    root = request.scope.get("root_path", "").rstrip("/")
+    return get_swagger_ui_html(
+        openapi_url=f"{root}{request.app.openapi_url}",
+        title=request.app.title,
+        swagger_js_url=f"{root}{FILES}/swagger-ui-bundle.js",
+        swagger_css_url=f"{root}{FILES}/swagger-ui.css",
+        swagger_favicon_url="data:,",
+    )
