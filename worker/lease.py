@@ -78,9 +78,23 @@ class Lease(threading.Thread):
 
     All that the training reports goes through this thread, in order. While the database is away
     the reports wait here, and the training does not.
+
+    Args:
+        sessions: the way to the database.
+        claim: the job, and the fence of all that is written.
+        stop: whether the worker is to stop.
+        interval: seconds between two renewals.
+        end_process: called when the main thread hangs: it has not obeyed an order for as long as a lease.
     """
 
-    def __init__(self, sessions: Sessions, claim: Claim, stop: StopRequest, interval: float = 1.0) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        claim: Claim,
+        stop: StopRequest,
+        interval: float = 1.0,
+        end_process: Callable[[], object] = lambda: None,
+    ) -> None:
         super().__init__(name=f"lease-{claim.job_id}", daemon=True)
         self.progress: dict[str, Any] | None = None
         self.halt: Halt | None = None
@@ -88,6 +102,9 @@ class Lease(threading.Thread):
         self._claim = claim
         self._request = stop
         self._interval = interval
+        self._end_process = end_process
+        self._ordered_at: float | None = None
+        self._has_obeyed = False
         self._over = threading.Event()
         self._reports: deque[_Epoch | _Other] = deque()
         self._talking = threading.Lock()
@@ -144,23 +161,41 @@ class Lease(threading.Thread):
         if self._mistake is not None:
             raise self._mistake
         if self.halt is not None:
+            self._has_obeyed = True
             raise Halted(self.halt)
         if self._request.asked:
             raise Halted(Halt.STOP)
 
     def run(self) -> None:
-        """Renew until the attempt is over or its claim is lost."""
-        while self.halt is not Halt.LOST and not self._over.wait(self._interval):
-            with self._talking:
-                try:
-                    self._renew_and_deliver()
-                except DATABASE_AWAY as error:
-                    self._note_away(error)
-                except Exception as error:  # noqa: BLE001 - handed to the main thread, which fails the attempt with it
-                    self._mistake = error
-                    return
-                else:
-                    self._note_back()
+        """Renew until the attempt is over or its claim is lost, and see that orders are obeyed."""
+        while not self._over.wait(self._interval):
+            if self.halt is not Halt.LOST and not self._talk():
+                return
+            self._require_obedience()
+
+    def _talk(self) -> bool:
+        """Renew and deliver once; False after a mistake, with which the attempt fails."""
+        with self._talking:
+            try:
+                self._renew_and_deliver()
+            except DATABASE_AWAY as error:
+                self._note_away(error)
+            except Exception as error:  # noqa: BLE001 - handed to the main thread, which fails the attempt with it
+                self._mistake = error
+                return False
+            else:
+                self._note_back()
+        return True
+
+    def _require_obedience(self) -> None:
+        """End a process whose main thread hangs. Only where nothing it may still do is wanted: that costs no work."""
+        if self._has_obeyed or self.halt not in {Halt.CANCEL, Halt.LOST}:
+            self._ordered_at = None
+        elif self._ordered_at is None:
+            self._ordered_at = time.monotonic()
+        elif time.monotonic() - self._ordered_at > self._claim.lease_seconds:
+            log.error("hung", halt=self.halt, seconds=self._claim.lease_seconds)
+            self._end_process()
 
     def _patiently(self, talk: Callable[[], Kept | None]) -> Kept | None:
         pause = 0.1

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from functools import cache
+from functools import cache, partial
 
 import structlog
 from celery import Task, shared_task
@@ -61,7 +62,9 @@ def train(self: Task[[str], None], job_id: str) -> None:
 
 def _lease(won: Claim, stop: StopRequest) -> Lease:
     """Renewed every second, and of a very short one several times before it runs out."""
-    return Lease(_sessions(), won, stop, interval=min(1.0, won.lease_seconds / 4))
+    interval = min(1.0, won.lease_seconds / 4)
+    # Celery puts another process in this one's place, and the reconciler ends the job as its owner wants it.
+    return Lease(_sessions(), won, stop, interval, end_process=partial(os._exit, 1))
 
 
 def _give_up(won: Claim, lease: Lease, error: Exception) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from sqlalchemy import func, select
 
 from store.statuses import TERMINAL, JobStatus
 from store.tables import EpochMetricsRow, Job, Model
-from tests.faults.installation import DIVERGING
+from tests.faults.installation import DIVERGING, LEASE_SECONDS
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Survived
@@ -84,6 +85,31 @@ def bring_to(installation: Installation, state: str) -> str:
     ready = {"running": lambda now: now.latest_metrics}.get(state, lambda now: now.status == state)
     installation.wait_for(job, ready)
     return job
+
+
+def test_a_cancel_reaches_a_trainer_that_hangs(installation: Installation, survived: Survived) -> None:
+    """In reading a checkpoint, where a pipe lies into which nobody writes: no code of the attempt runs any more."""
+    job = installation.submit(9000)
+    installation.wait_for(job, lambda now: now.latest_metrics)
+    order(installation, job, "pause")
+    installation.wait_until(job, "paused")
+    kept = installation.job(job).checkpoint
+    assert kept is not None
+    state = installation.artifacts / kept["prefix"] / "state.safetensors"
+    state.unlink()
+    os.mkfifo(state)
+    order(installation, job, "resume")
+    installation.wait_until(job, "running")
+    time.sleep(2 * LEASE_SECONDS)  # it hangs, and keeps its lease
+    assert installation.job(job).attempt == 2
+
+    assert order(installation, job, "cancel") == 200
+    asked = time.monotonic()
+    installation.wait_until(job, "cancelled")
+    took = time.monotonic() - asked
+    installation.wait_until_succeeded(installation.submit(1))  # by the process in the hanging one's place
+    installation.wait_until_tidy()
+    survived("a trainer that hangs, cancelled", figure=f"ended after {took:.1f} s")
 
 
 def test_orders_racing_with_success(installation: Installation, survived: Survived) -> None:

@@ -20,14 +20,14 @@ from intff.spec import read_spec
 from store.artifacts import Artifacts
 from store.attempts import Claim, claim, fail, renew
 from store.database import Sessions, connect, sessions, write_json
-from store.jobs import get_job, list_metrics, submit
+from store.jobs import get_job, list_metrics, request_cancel, request_pause, submit
 from store.leftovers import Ended, note_removed
 from store.reconcile import sweep
 from store.statuses import JobStatus
 from store.tables import NO_OWNER, EpochMetricsRow, Job, Model
 from worker import attempt, checkpoints, lease
 from worker.attempt import Attempt
-from worker.lease import Lease
+from worker.lease import Halt, Halted, Lease
 from worker.shutdown import StopRequest
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -291,6 +291,44 @@ def test_a_report_that_cannot_be_written_fails_the_job_and_does_not_silence_the_
     assert (failed.status, failed.error_code) == (JobStatus.FAILED, "internal_error")
     assert failed.error_message is not None
     assert "IntegrityError" in failed.error_message
+
+
+@SQLITE
+@pytest.mark.parametrize("order", [Halt.CANCEL, Halt.LOST, Halt.PAUSE])
+def test_a_process_that_hangs_is_ended_once_nothing_it_does_is_wanted(bench: Bench, order: Halt) -> None:
+    """For as long as a lease it may still obey; a paused attempt is left alone, for it may be saving its work."""
+    job = bench.submit(epochs=1)
+    won = bench.claim(job, lease_seconds=0.5)
+    move = {Halt.CANCEL: request_cancel, Halt.PAUSE: request_pause}.get(order)
+    ended: list[float] = []
+    with Lease(bench.sessions, won, StopRequest(), 0.05, end_process=lambda: ended.append(time.monotonic())) as lease:
+        ordered = time.monotonic()
+        with bench.sessions.begin() as session:
+            if move is None:
+                session.execute(text("UPDATE jobs SET attempt = attempt + 1"))
+            else:
+                move(session, job.id, owner=NO_OWNER)
+        time.sleep(1.5)
+        assert lease.halt is order
+    if order is Halt.PAUSE:
+        assert ended == []
+    else:
+        assert 0.5 < ended[0] - ordered < 1.0
+
+
+@SQLITE
+def test_a_process_that_obeyed_is_not_ended_while_it_clears_up(bench: Bench) -> None:
+    won = bench.claim(bench.submit(epochs=1), lease_seconds=0.2)
+    ended: list[bool] = []
+    with Lease(bench.sessions, won, StopRequest(), 0.05, end_process=lambda: ended.append(True)) as lease:
+        with bench.sessions.begin() as session:
+            session.execute(text("UPDATE jobs SET attempt = attempt + 1"))
+        while lease.halt is None:
+            time.sleep(0.01)
+        with pytest.raises(Halted):
+            lease.obey()
+        time.sleep(0.6)
+    assert ended == []
 
 
 @SQLITE
