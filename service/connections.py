@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.problems import problem_response
 
 # An idle connection is kept longer than clients (5 seconds, httpx) and proxies (60) keep theirs: who closes
 # first decides whether a request can be lost that was on its way at that moment.
@@ -21,6 +24,7 @@ HEAD_BYTES = 64 * 1024
 TAKING_SECONDS = 60.0
 """In which who is answered takes something of what waits for him."""
 
+_UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -57,6 +61,7 @@ class Connection(HttpToolsProtocol):
         """Take what arrived, unless the head is too large by now."""
         if not self._has_head:
             self._start_clock()
+            data = _without_upgrade(data)
         if self._is_in_head:  # the parser keeps an unfinished header to itself
             self._head_bytes += len(data)
         super().data_received(data)
@@ -92,6 +97,13 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
         self._stop_taking()
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, as a problem document like any other refusal, and close."""
+        problem = problem_response("malformed_request", msg, "/")
+        head = [b"HTTP/1.1 400 Bad Request", *(name + b": " + value for name, value in problem.raw_headers)]
+        self.transport.write(b"\r\n".join([*head, b"connection: close", b"", bytes(problem.body)]))
+        self.transport.close()
+
     def _watch_taking(self) -> None:
         waiting = self.transport.get_write_buffer_size()
         self._taking = self.loop.call_later(TAKING_SECONDS, self._look_at_taking, waiting)
@@ -123,3 +135,16 @@ class Connection(HttpToolsProtocol):
             if not is_answering:
                 self.transport.write(_TOO_SLOW)
             self.transport.close()
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """The same head without an offer to go over to another protocol, which a server may ignore (RFC 9110, 7.8).
+
+    This one speaks no other, but the parser would leave out the request's body. Java's HTTP client, for one, offers
+    HTTP/2 with its first request.
+    """
+    end = data.find(b"\r\n\r\n")
+    head = data if end < 0 else data[:end]
+    if _UPGRADE.search(head) is None:
+        return data
+    return _UPGRADE.sub(b"\r\nx-upgrade", head) + data[len(head) :]

@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 
 from service.parts import Parts
 from service.problems import ProblemDocument
+from service.schemas.examples import EXAMPLES
 
 ABOUT: dict[str, Any] = {
     "title": "IntFF",
@@ -50,6 +51,7 @@ def install(app: FastAPI) -> None:
                 routes=app.routes,
             )
             _drop_foreign_errors(described)
+            _add_examples(described)
             problem = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
             described["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem}
             app.openapi_schema = described
@@ -78,3 +80,13 @@ def _drop_foreign_errors(described: dict[str, Any]) -> None:
                 del operation["responses"]["422"]
     for name in ("HTTPValidationError", "ValidationError"):
         described["components"]["schemas"].pop(name, None)
+
+
+def _add_examples(described: dict[str, Any]) -> None:
+    """Show what each success looks like. Said beside the routes, the framework would leave out every null of them."""
+    for operations in described["paths"].values():
+        for operation in operations.values():
+            example = EXAMPLES.get(operation["operationId"])
+            succeeded = min(operation["responses"])
+            if example is not None:
+                operation["responses"][succeeded]["content"]["application/json"]["example"] = example

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
@@ -28,6 +29,7 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
+    "malformed_request": Kind(400, "This is not HTTP", "Invalid HTTP request received."),
     "unauthorized": Kind(
         401, "A valid API key is needed", "this service asks for an API key; send one as 'Authorization: Bearer KEY'"
     ),
@@ -37,9 +39,11 @@ KINDS: dict[str, Kind] = {
         409, "The job's status does not allow this", "job job_06f2k4m8 has succeeded and cannot be paused any more"
     ),
     "idempotency_key_reused": Kind(
-        409, "The Idempotency-Key was used for another request", "the key 'a1' already belongs to another job"
+        409,
+        "The Idempotency-Key was used for another request",
+        "this Idempotency-Key was used for another request; use a new key for each different request",
     ),
-    "alias_reserved": Kind(409, "This name is not for giving", "the alias 'latest' is reserved; choose another name"),
+    "alias_reserved": Kind(409, "This alias is reserved", "the alias 'latest' is reserved; choose another name"),
     "too_slow": Kind(408, "The body came too slowly", "the body came too slowly: 12 bytes in 20 seconds and more"),
     "payload_too_large": Kind(413, "The body is too large", "a body may have at most 33,554,432 bytes"),
     "unsupported_media_type": Kind(
@@ -111,7 +115,7 @@ def problem_response(
         title=kind.title,
         status=kind.status,
         detail=_writable(detail),
-        instance=instance,
+        instance=quote(instance),
         code=code,
         errors=errors
         and [

@@ -39,6 +39,7 @@ id: 1-7
 
 _EVENT = {
     "type": "object",
+    "description": "One event of the stream.",  # OpenAPI 3.1 has no word for a stream's items
     "required": ["event", "data", "id"],
     "properties": {
         "event": {"type": "string", "enum": ["status", "progress", "metrics"]},
@@ -92,7 +93,7 @@ MailboxDep = Annotated[Mailbox | None, Depends(_mailbox)]
         "the status that is terminal is the last."
     ),
     responses={
-        200: {"content": {"text/event-stream": {"itemSchema": _EVENT, "example": _EXAMPLE}}},
+        200: {"content": {"text/event-stream": {"schema": _EVENT, "example": _EXAMPLE}}},
         204: {"description": "The event of this Last-Event-ID was the last one: do not come back."},
         **documented("unauthorized", "rate_limited", "not_found", "internal_error", "unavailable"),
     },

@@ -57,6 +57,7 @@ IdempotencyKey = Annotated[
             "invalid_spec",
             "invalid_request",
             "quota_exceeded",
+            "rate_limited",  # again, beside the other 429
         ),
     },
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from fastapi import APIRouter
 
 from intff.presets import PRESETS
@@ -21,6 +23,11 @@ router = APIRouter(
 @router.get("", operation_id="list_presets")
 async def list_presets() -> PresetList:
     """List the presets; `"preset": name` in a spec fills in what is not given beside it."""
+    return _presets()
+
+
+@cache
+def _presets() -> PresetList:
     return PresetList(
         data=[
             Preset(name=name, description=description, spec=read_spec({"preset": name}).model_dump(mode="json"))

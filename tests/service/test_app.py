@@ -16,6 +16,8 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from service.app import create_app
 from service.problems import KINDS
@@ -114,7 +116,29 @@ def test_every_documented_error_is_a_problem_with_an_example(document: dict[str,
                 seen.add(code)
                 assert example["value"]["status"] == int(status)
                 assert example["value"]["code"] == code
-    assert seen == KINDS.keys() - {"method_not_allowed"}  # the only one that belongs to no operation
+    assert seen == KINDS.keys() - {"method_not_allowed", "malformed_request"}  # which belong to no operation
+
+
+def test_the_document_is_valid(document: dict[str, Any]) -> None:
+    OpenAPIV31SpecValidator(json.loads(json.dumps(document))).validate()
+
+
+def test_every_answer_has_an_example_that_fits_its_schema(document: dict[str, Any]) -> None:
+    for method, path, operation in operations(document):
+        for status, response in operation["responses"].items():
+            content = response.get("content", {}).get("application/json")
+            if content is None:
+                continue
+            assert "example" in content, (method, path, status)
+            schema = {**content["schema"], "components": document["components"]}
+            Draft202012Validator(schema).validate(content["example"])
+
+
+def test_the_limit_on_requests_is_told_where_a_key_is_asked_for(document: dict[str, Any]) -> None:
+    for method, path, operation in operations(document):
+        if "security" in operation:
+            told = operation["responses"]["429"]["content"][PROBLEM]["examples"]
+            assert "rate_limited" in told, (method, path)
 
 
 def test_every_operation_with_a_key_says_so(document: dict[str, Any]) -> None:
