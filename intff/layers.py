@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Generator, Tensor, nn
@@ -28,7 +29,7 @@ FLOOR = 1e-5
 """Added to a variance before its root is taken."""
 ACTIVATIONS: dict[str, Activation] = {
     "relu": torch.relu_,
-    "leaky_relu": lambda before: leaky_relu(before, LEAK, inplace=True),
+    "leaky_relu": partial(leaky_relu, negative_slope=LEAK, inplace=True),  # a lambda could not be pickled
     "gelu": gelu,
     "silu": silu,
     "tanh": torch.tanh,

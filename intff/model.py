@@ -50,12 +50,14 @@ class Model:
         """Classify images.
 
         Args:
-            images: integers 0 to 255 or floats 0 to 1, [images, channels, height, width] or
-                [images, height, width] or [images, pixels].
+            images: integers 0 to 255 or floats 0 to 1, as an array, a tensor or nested lists,
+                [images, channels, height, width] or [images, height, width] or [images, pixels].
 
         Raises:
             ImageError: they do not have the model's shape, or hold other numbers.
         """
+        if isinstance(images, torch.Tensor):
+            images = images.detach().cpu().numpy()
         try:
             images = np.asarray(images)
         except ValueError as error:  # lists of different lengths
@@ -65,6 +67,8 @@ class Model:
         accepted = {shape, (prod(shape),)} | ({shape[1:]} if shape[0] == 1 else set())
         if images.ndim == 0 or len(images) == 0 or images.shape[1:] not in accepted:
             msg = f"the model takes images of shape {list(shape)}, any number of them at once; got {list(images.shape)}"
+            if images.shape in accepted:
+                msg += "; put a single image in a list of its own, or write image[None]"
             raise ImageError(msg, field="images")
         pixels = _pixels(images)
         device = next(self.network.parameters()).device
@@ -77,6 +81,24 @@ class Model:
         if scores.logits is not None:
             softmax = torch.softmax(scores.logits, dim=1).cpu().numpy()
         return predictions(Outputs(goodness, unit_goodness, probability, softmax), self.labels)
+
+    def evaluate(self, images: NDArray[Any], labels: NDArray[Any]) -> float:
+        """Share of images that are classified right.
+
+        Args:
+            images: as `predict` takes them.
+            labels: the number of each image's class, which is its place in `self.labels`, [images].
+
+        Raises:
+            ImageError: the images are not the model's.
+            ValueError: there is not one label for each image.
+        """
+        found = self.predict(images)
+        if len(labels) != len(found):
+            msg = f"each image needs a label, got {len(found)} images and {len(labels)} labels"
+            raise ValueError(msg)
+        right = sum(each.label == self.labels[int(label)] for each, label in zip(found, labels, strict=True))
+        return right / len(found)
 
     def save(self, folder: Path | str) -> Manifest:
         """Write the model's files into a folder that is not there yet.
@@ -103,7 +125,7 @@ def train(
     Raises:
         IntffError: the spec cannot be run, the data set is not to be had, or training failed.
     """
-    trainer = Trainer(spec if isinstance(spec, TrainSpec) else read_spec(spec), data_dir=data_dir)
+    trainer = Trainer(spec, data_dir=data_dir)
     result: Result | None = None
     for event in trainer.run():
         if on_event is not None:
@@ -148,8 +170,8 @@ def _pixels(images: NDArray[Any]) -> NDArray[Any]:
     top = 255 if is_whole else 1
     # NaN fails both comparisons.
     if images.dtype.kind not in "iuf" or not (images.min() >= 0 and images.max() <= top):
-        msg = "pixels are integers of 0 to 255 or floats of 0 to 1"
+        msg = f"pixels are integers of 0 to 255 or floats of 0 to 1; got {images.dtype}"
         if images.dtype.kind in "iuf":
-            msg = f"{msg}; got {images.dtype} of {images.min()} to {images.max()}"
+            msg = f"{msg} of {images.min()} to {images.max()}"
         raise ImageError(msg, field="images")
     return images.astype(np.uint8 if is_whole else np.float32)

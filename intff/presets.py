@@ -144,19 +144,40 @@ def expand_preset(data: dict[str, Any]) -> dict[str, Any]:
     return merge(fields, given)
 
 
+_DEFAULT_KINDS = {
+    "dataset": "mnist",
+    "noise": "none",
+    "architecture": "layers",
+    "algorithm": "intff",
+    "negatives": "wrong_label",
+    "label_encoding": "overlay",
+}
+"""What a part is that names no kind; the spec's own types say the same, and need these presets first."""
+
+
 def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Lay `over` on `under`, part by part; a part of another kind replaces the whole part."""
+    """Lay `over` on `under`, part by part.
+
+    A part of another kind replaces the whole part; only `intff` and `ff`, which have the same fields, keep them.
+    """
     merged = dict(under)
     for key, value in over.items():
         beneath = merged.get(key)
         below, above = _part(key, beneath), _part(key, value)
         if isinstance(beneath, str) and isinstance(value, str):
             merged[key] = value  # a name on a name, of a part or of a plain choice
-        elif below is None or above is None or above.get("kind", below.get("kind")) != below.get("kind"):
+        elif below is None or above is None or not _have_same_fields(key, below, above):
             merged[key] = value
         else:
             merged[key] = merge(below, above)
     return merged
+
+
+def _have_same_fields(key: str, below: dict[str, Any], above: dict[str, Any]) -> bool:
+    if "kind" not in above:
+        return True
+    kinds = {below.get("kind", _DEFAULT_KINDS.get(key)), above["kind"]}
+    return len(kinds) == 1 or (key == "algorithm" and kinds == {"intff", "ff"})
 
 
 def _part(key: str, value: object) -> dict[str, Any] | None:

@@ -48,7 +48,7 @@ def train_together(
         SpecError: the specs differ in more, or ask for units that learn one by one.
         IntffError: as `train` does, when one of the runs fails.
     """
-    read = [spec if isinstance(spec, TrainSpec) else read_spec(spec) for spec in specs]
+    read = [read_spec(spec) for spec in specs]
     trainer = StackedTrainer(read, data_dir=data_dir)
     models: dict[int, Model] = {}
     for number, event in trainer.run():

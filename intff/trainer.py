@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from torch import Tensor
 
@@ -18,20 +19,21 @@ from intff.objectives import StepLosses
 from intff.progress import EpochEnd, Event, Result, Step
 from intff.recorded import Recorded, Take, plainly
 from intff.runs import REPORT_SECONDS, Run, added, clear, make_repeatable, on_cpu
-from intff.spec import TrainSpec
+from intff.spec import TrainSpec, read_spec
 
 
 class Trainer:
     """One training run of one spec.
 
     Args:
-        spec: what to train.
+        spec: what to train, whole or the fields that differ from the defaults; `self.spec` is it as it was read.
         data_dir: where to look for the data set first; None looks in INTFF_DATA_DIR.
         resume_from: a checkpoint folder of the same spec to go on from. The process then computes with as many
             threads as the one that wrote it, from then on, for the same weights to the last bit.
         show_download: draw a progress bar if the data set must be downloaded.
 
     Raises:
+        SpecError: the spec cannot be run.
         DatasetError: the data set is not to be had, or damaged.
         DeviceUnavailable: the spec asks for a device that is not here.
         CheckpointError: `resume_from` is damaged or of another spec.
@@ -40,12 +42,13 @@ class Trainer:
 
     def __init__(
         self,
-        spec: TrainSpec,
+        spec: TrainSpec | Mapping[str, Any],
         *,
         data_dir: Path | None = None,
         resume_from: Path | str | None = None,
         show_download: bool = False,
     ) -> None:
+        spec = read_spec(spec)  # a copy with other fields may not be in normal form
         self.spec = spec
         self.device = choose_device(spec.training.device)
         make_repeatable(self.device)

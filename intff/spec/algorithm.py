@@ -108,7 +108,8 @@ UnitWeights = Annotated[
 
 class _LocalLosses(SpecPart):
     theta: Annotated[float, Field(gt=0, le=10**6, strict=True)] = 1.5
-    """The fixed threshold between positive and negative goodness (paper section 3.2)."""
+    """The fixed threshold between positive and negative goodness (paper section 3.2). Losses without theta, as
+    `cross_entropy`, the default of `groups`, do not train by it; `probability_positive` goes by it all the same."""
     goodness: Literal["mean_square", "sum_square"] = "mean_square"
     """Of a unit's output activations: their mean of squares (the author's code) or sum (the paper's formula)."""
     loss: Literal["softplus", "softplus_logsumexp", "symba", "swish", "cross_entropy"] = "softplus_logsumexp"

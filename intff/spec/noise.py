@@ -197,8 +197,8 @@ def _refuse_settings(value: Any) -> Any:  # noqa: ANN401 -- pydantic hands over 
         for name, setting in value.items():
             if name != "kind":
                 msg = (
-                    f"not permitted, got {shown(setting)}; noise of the kind {kind!r} has no settings; gaussian, "
-                    "missing_rows, pure_noise, label_noise and mixture (by default the paper's) have"
+                    f"there is no such field, got {shown(setting)}; noise of the kind {kind!r} has no settings; "
+                    "gaussian, missing_rows, pure_noise, label_noise and mixture (by default the paper's) have"
                 )
                 raise SpecError(msg, field=shown(name).strip("'"))
     return value

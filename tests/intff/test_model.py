@@ -1,4 +1,5 @@
 import json
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,10 @@ import torch
 
 import intff
 from intff import Model, TrainSpec, datasets, load_model, train
+from intff.build import build_network
 from intff.errors import CheckpointError, ImageError
+from intff.inference import score
+from intff.layers import ACTIVATIONS
 from intff.networks import GoodnessNetwork
 from intff.progress import Event, Finished, Started
 from intff.spec import Digits
@@ -120,6 +124,32 @@ def test_every_way_to_write_the_same_image_is_predicted_the_same(model: Model) -
     for same in floats:
         for ours, theirs in zip(model.predict(same), wanted, strict=True):
             assert ours.goodness == pytest.approx(theirs.goodness, rel=1e-5)
+
+
+def test_a_tensor_that_wants_a_gradient_is_as_good_as_an_array(model: Model) -> None:
+    images = torch.tensor(_some() / 255).requires_grad_()
+    assert [each.label for each in model.predict(images)] == [each.label for each in model.predict(_some())]  # type: ignore[arg-type]
+
+
+def test_evaluating_counts_what_is_right(model: Model) -> None:
+    data = datasets.load(Digits())
+    assert model.evaluate(data.test_images, data.test_labels) == pytest.approx(model.result.test_accuracy, abs=1e-9)
+    found = [int(each.label) for each in model.predict(data.test_images[:4])]
+    assert model.evaluate(data.test_images[:4], np.array([*found[:3], (found[3] + 1) % 10])) == 0.75
+    with pytest.raises(ValueError, match="got 4 images and 3 labels"):
+        model.evaluate(data.test_images[:4], np.array(found[:3]))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_network_can_be_pickled(activation: str, digits_spec: SpecOf) -> None:
+    """As a program does that trains in several processes."""
+    network = build_network(digits_spec({"units": [[12]], "activation": activation}))
+    again = pickle.loads(pickle.dumps(network))
+    images = torch.rand(3, 1, 8, 8)
+    expected, found = score(network, images).goodness, score(again, images).goodness
+    assert expected is not None
+    assert found is not None
+    assert torch.equal(found, expected)
 
 
 def test_a_prediction_adds_up(model: Model) -> None:

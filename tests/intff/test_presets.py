@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 
 from intff.errors import SpecError
-from intff.presets import PRESETS, expand_preset, merge
-from intff.spec import BP, Limits, read_spec, require_within
+from intff.presets import _DEFAULT_KINDS, PRESETS, expand_preset, merge
+from intff.spec import BP, IntFF, Limits, read_spec, require_within
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -63,6 +63,18 @@ def test_expanding_takes_the_name_away_and_leaves_the_input_alone() -> None:
         ({"p": "a"}, {"p": "a"}, {"p": "a"}),
         ({"p": {"kind": "a", "choice": "c"}}, {"p": {"choice": "c"}}, {"p": {"kind": "a", "choice": "c"}}),
         ({"p": "a"}, {"p": {"x": 1}}, {"p": {"kind": "a", "x": 1}}),
+        # a part that names no kind is of its default kind
+        ({"dataset": {"train_size": 3}}, {"dataset": "mnist"}, {"dataset": {"kind": "mnist", "train_size": 3}}),
+        ({"dataset": {"train_size": 3}}, {"dataset": "digits"}, {"dataset": "digits"}),
+        ({"algorithm": {"theta": 3}}, {"algorithm": "intff"}, {"algorithm": {"kind": "intff", "theta": 3}}),
+        (
+            {"architecture": {"units": [[5]], "activation": "relu"}},
+            {"architecture": "784,10"},
+            {"architecture": {"kind": "layers", "units": "784,10", "activation": "relu"}},
+        ),
+        # both have the same fields
+        ({"algorithm": {"theta": 3}}, {"algorithm": "ff"}, {"algorithm": {"kind": "ff", "theta": 3}}),
+        ({"algorithm": {"kind": "ff", "theta": 3}}, {"algorithm": "bp"}, {"algorithm": "bp"}),
         (
             {"architecture": "784,(10)"},
             {"architecture": {"units": [[5]]}},
@@ -79,6 +91,29 @@ def test_a_part_of_the_same_kind_is_merged_and_of_another_replaced(
     under: dict[str, Any], over: dict[str, Any], merged: dict[str, Any]
 ) -> None:
     assert merge(under, over) == merged
+
+
+def test_the_default_kinds_are_those_of_the_spec() -> None:
+    spec = read_spec({"dataset": {}, "noise": {}, "architecture": {}, "algorithm": {"label_encoding": {}}})
+    assert isinstance(spec.algorithm, IntFF)
+    parts = {name: getattr(spec, name) for name in ("dataset", "noise", "architecture", "algorithm")}
+    parts["label_encoding"] = spec.algorithm.label_encoding
+    with_negatives = read_spec({"algorithm": {"negatives": {}}}).algorithm
+    assert isinstance(with_negatives, IntFF)
+    parts["negatives"] = with_negatives.negatives
+    assert {name: part.kind for name, part in parts.items()} == _DEFAULT_KINDS
+
+
+def test_a_notation_beside_a_preset_keeps_the_rest_of_its_architecture() -> None:
+    spec = read_spec({"preset": "author", "architecture": "784,(50,50)"})
+    assert spec.architecture.units == ((50, 50),)
+    assert spec.architecture.activation == "relu"  # the author's, and not the default
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_spec_that_is_read_again_is_itself(name: str) -> None:
+    spec = read_spec({"preset": name})
+    assert read_spec(spec) == spec
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -30,7 +31,7 @@ def problem(response: httpx.Response, status: int, code: str) -> Any:
     assert response.headers["content-type"] == "application/problem+json"
     body = response.json()
     assert (response.status_code, body["status"], body["code"]) == (status, status, code), body
-    assert body["instance"] == response.request.url.path
+    assert body["instance"] == quote(response.request.url.path)
     return body
 
 

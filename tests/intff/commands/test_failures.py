@@ -31,9 +31,9 @@ def picture(tmp_path: Path) -> Path:
         (["--architecture", "784,ten"], "error: architecture: expected a width such as 200"),
         (["--architecture", "64,(10)"], r"error: architecture: mnist images have the shape [1, 28, 28], 784 pixels"),
         (["--architecture", "784,(1000000000)"], "785,000,000,000 parameters; at most 50,000,000 are allowed"),
-        (["--algorithm", "adaline"], "error: algorithm: Input tag 'adaline'"),
-        (["--dataset", "cifar"], "error: dataset: Input tag 'cifar'"),
-        (["--noise", "loud"], "error: noise: Input tag 'loud'"),
+        (["--algorithm", "adaline"], "error: algorithm: there is no kind 'adaline'; choose one of 'intff', 'ff', 'bp'"),
+        (["--dataset", "cifar"], "error: dataset: there is no kind 'cifar'; choose one of 'mnist', "),
+        (["--noise", "loud"], "error: noise: there is no kind 'loud'; choose one of 'none', "),
         (["--learning-rate", "nan"], "error: training.learning_rate: Input should be a finite number, got nan"),
         (["--epochs", "0"], "error: training.epochs: Input should be greater than or equal to 1, got 0"),
         (["--epochs", "many"], "'many' is not a valid integer"),
@@ -60,7 +60,7 @@ def test_wrong_usage_is_2(intff: Run, arguments: list[str], says: str) -> None:
         (b"[1]", "must hold a JSON object, a training spec; got list"),
         (b'{"algorithm": {"theta": NaN}}', "algorithm.theta: Input should be a finite number, got nan"),
         (b'{"algorithm": {"theta": 1e999}}', "algorithm.theta: Input should be a finite number, got inf"),
-        (b'{"colour": "red"}', "colour: Extra inputs are not permitted, got 'red'"),
+        (b'{"colour": "red"}', "colour: there is no such field, got 'red'"),
     ],
 )
 def test_a_bad_spec_file_is_2(intff: Run, tmp_path: Path, contents: bytes, says: str) -> None:

@@ -40,7 +40,8 @@ def test_each_option_overrides_the_file_and_leaves_the_rest() -> None:
         "training": {"epochs": 3, "seed": 4},
         "noise": "none",
     }
-    assert _data(file, algorithm="ff")["algorithm"] == "ff"
+    assert _data(file, algorithm="ff")["algorithm"] == {"kind": "ff", "theta": 2}
+    assert _data(file, algorithm="bp")["algorithm"] == "bp"
 
 
 def test_the_file_must_hold_an_object() -> None:

@@ -1,6 +1,7 @@
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -381,7 +382,26 @@ def test_a_returned_spec_of_ff_keeps_an_ordinary_last_unit() -> None:
 
 
 def test_a_spec_error_is_also_a_value_error() -> None:
-    with pytest.raises(ValueError, match="not permitted") as caught:
+    with pytest.raises(ValueError, match="no such field") as caught:
         read_spec({"foo": 1})
     assert isinstance(caught.value, SpecError)
     assert caught.value.code == "invalid_spec"
+
+
+def test_a_changed_copy_is_read_as_if_it_had_been_written_so() -> None:
+    spec = read_spec({"dataset": "digits", "architecture": "64,(40,30),(25,20)"})
+    assert read_spec(spec.model_copy(update={"algorithm": FF()})) == read_spec(
+        {"dataset": "digits", "architecture": "64,40,30,25,20", "algorithm": "ff"}
+    )
+    with pytest.raises(SpecError, match="digits has 1437 training images"):
+        read_spec(spec.model_copy(update={"dataset": spec.dataset.model_copy(update={"train_size": 5000})}))
+    shorter = read_spec(spec.model_copy(update={"training": {"epochs": 2}}))
+    assert shorter.training == Training(epochs=2)
+
+
+def test_numpys_numbers_are_numbers() -> None:
+    given = {"architecture": {"units": [[np.int64(50)]]}, "training": {"seed": np.int64(3), "epochs": np.arange(3)[2]}}
+    spec = read_spec(given)
+    assert (spec.architecture.units, spec.training.seed, spec.training.epochs) == (((50,),), 3, 2)
+    with pytest.raises(SpecError, match=r"training\.seed: .*valid integer.*, got 1\.5"):
+        read_spec({"training": {"seed": np.float64(1.5)}})
