@@ -72,7 +72,8 @@ def note_answer(metrics: Metrics, scope: Scope, route: str, status: int, seconds
     """Count an answered request, and write its line."""
     metrics.saw_request(scope["method"], route, status, seconds)
     # Of thousands of predictions a second the metrics tell enough; their lines would fill the disk.
-    is_quiet = scope["path"] in _QUIET or (route == PREDICT and status == HTTPStatus.OK)
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    is_quiet = path in _QUIET or (route == PREDICT and status == HTTPStatus.OK)
     level = logging.DEBUG if is_quiet else logging.INFO
     if not _levels.isEnabledFor(level):
         return

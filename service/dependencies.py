@@ -12,7 +12,7 @@ from fastapi.security import HTTPBearer
 from sqlalchemy.orm import Session
 from starlette.types import Scope
 
-from service.auth import Caller
+from service.auth import Caller, Way
 from service.json_bodies import StrictRequest, require_plain
 from service.parts import Parts
 from service.schemas.models import ALIAS_PATTERN
@@ -22,6 +22,7 @@ from store.ids import is_id
 _bearer = HTTPBearer(auto_error=False, description="Needed once the service has keys.")
 _name = re.compile(ALIAS_PATTERN)
 _CALLER = "caller"
+_OF_PROXIES = {b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"}
 
 
 async def _parts(request: Request) -> Parts:
@@ -30,6 +31,14 @@ async def _parts(request: Request) -> Parts:
 
 
 PartsDep = Annotated[Parts, Depends(_parts)]
+
+
+async def _path_prefix(request: Request) -> str:
+    return str(request.scope.get("root_path", "")).rstrip("/")
+
+
+PathPrefixDep = Annotated[str, Depends(_path_prefix)]
+"""What a proxy has taken off the path (uvicorn's --root-path): it stands before every path that a client is told."""
 
 _IN_PROCESS = "testserver"
 """What FastAPI's TestClient gives as the server's address; a real server gives its socket's."""
@@ -45,15 +54,17 @@ def sign_in(scope: Scope, parts: Parts) -> Caller:
     state: dict[str, Any] = scope.setdefault("state", {})
     if _CALLER not in state:
         address, port = scope.get("server") or (None, None)
-        # A unix socket has a path and no port, and a client in this very process has no socket at all.
-        reached_at = None if port is None or address == _IN_PROCESS else address
-        given = called = None
+        is_in_process = address == _IN_PROCESS
+        given = None
+        way = Way(address=None if port is None or is_in_process else address)  # a unix socket has a path and no port
         for name, value in scope["headers"]:
             if name == b"authorization":
                 given = value.decode("latin-1")
-            elif name == b"host":
-                called = value.decode("latin-1")
-        caller = parts.keyring.caller_of(given, reached_at, called if reached_at is not None else None)
+            elif name == b"host" and not is_in_process:
+                way = way._replace(host=value.decode("latin-1"))
+            elif name in _OF_PROXIES:
+                way = way._replace(is_forwarded=True)
+        caller = parts.keyring.caller_of(given, way)
         if caller.key is not None:
             parts.rate_limit.take(caller.key)
         state[_CALLER] = caller

@@ -21,6 +21,8 @@ from service.problems import KINDS, MOST_FIELDS, problem_response
 
 log = structlog.get_logger("intff.service")
 
+_OTHER_SCHEMA = {"42P01", "42703"}  # PostgreSQL's codes of a table and of a column that are not there
+
 _BY_STATUS = {
     400: "invalid_request",
     401: "unauthorized",
@@ -149,6 +151,10 @@ async def _on_intff_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_database_error(request: Request, error: Exception) -> Response:
+    if getattr(getattr(error, "orig", None), "sqlstate", None) in _OTHER_SCHEMA:
+        log.error("database_of_another_version", error=str(getattr(error, "orig", error)), path=request.url.path)
+        detail = "the database's tables are not of this program's version"
+        return problem_response("unavailable", detail, request.url.path, headers={"Retry-After": "5"})
     if not isinstance(error, OperationalError | InterfaceError | PoolTimeout):
         raise error
     log.error("database_unavailable", error=str(getattr(error, "orig", error)), path=request.url.path)

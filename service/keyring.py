@@ -7,7 +7,7 @@ from time import monotonic
 
 import structlog
 
-from service.auth import Caller, caller_of
+from service.auth import IN_THIS_PROCESS, Caller, Way, caller_of
 from service.errors import Unauthorized, Unavailable
 from store import queries
 from store.database import Sessions
@@ -39,7 +39,7 @@ class Keyring:
         """Whether there never was a key, so that nobody is asked for one."""
         return not self._configured and not self._known.has_any
 
-    def caller_of(self, authorization: str | None, reached_at: str | None, called: str | None = None) -> Caller:
+    def caller_of(self, authorization: str | None, way: Way = IN_THIS_PROCESS) -> Caller:
         """Check a request's Authorization header.
 
         Raises:
@@ -47,7 +47,7 @@ class Keyring:
             Unavailable: it carries one that only the database could know, which has been away too long.
         """
         if self.is_open:
-            return caller_of(authorization, None, reached_at, called)
+            return caller_of(authorization, None, way)
         if monotonic() - self._read_at <= _STALE_SECONDS:
             caller = caller_of(authorization, self._owners)
         else:

@@ -7,11 +7,14 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
+import structlog
 from celery import Celery
 from sqlalchemy import Engine
 
 from service.shared_questions import SharedQuestions
 from store.schema import is_current
+
+log = structlog.get_logger("intff.service")
 
 _DEADLINE_SECONDS = 2.0
 _SHARED_SECONDS = 1.0  # how old an answer may be; nobody needs a key to ask, however often
@@ -24,6 +27,7 @@ class Readiness:
         self._parts = {"database": partial(_ask_database, engine), "broker": partial(_ask_broker, broker)}
         self._questions = SharedQuestions()
         self._answers: dict[str, tuple[str, float]] = {}
+        self._reasons: dict[str, str] = {}
 
     async def ask(self) -> dict[str, str]:
         """Ask both at once, unless they answered a moment ago.
@@ -47,8 +51,15 @@ class Readiness:
     async def _ask(self, part: str) -> str:
         try:
             answer = await asyncio.to_thread(self._parts[part])
-        except Exception as error:  # noqa: BLE001 -- each driver has its own classes, and the answer is for people
-            answer = f"it cannot be reached: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        except Exception as error:  # noqa: BLE001 -- each driver has its own classes
+            # What a driver says is for the log: nobody needs a key to ask here, and it may quote a URL.
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            if reason != self._reasons.get(part):
+                log.warning("not_ready", part=part, reason=reason)
+            self._reasons[part] = reason
+            answer = "it cannot be reached; the service's log says why"
+        else:
+            self._reasons.pop(part, None)
         self._answers[part] = (answer, monotonic() + _SHARED_SECONDS)
         return answer
 

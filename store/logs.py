@@ -9,7 +9,7 @@ from typing import TextIO
 import structlog
 from structlog.types import Processor
 
-from store.settings import Settings
+from store.settings import Settings, misspelt_variables
 
 _SHARED: tuple[Processor, ...] = (
     structlog.contextvars.merge_contextvars,
@@ -67,6 +67,8 @@ def set_up(settings: Settings, stream: TextIO | None = None) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+    for name, closest in misspelt_variables().items():
+        structlog.get_logger("intff.settings").warning("unknown_variable", name=name, closest=closest)
 
 
 bind = structlog.contextvars.bound_contextvars

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import os
 import re
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from intff.spec import Limits
 from store.errors import SettingsError
+from store.urls import require_broker_url, require_database_url, without_password
 
 _PREFIX = "INTFF_"
+_OF_CLIENTS = ("INTFF_URL", "INTFF_API_KEY")
+_OF_TESTS = ("INTFF_TEST_", "INTFF_LOAD_")
 _SHORTEST_KEY = 16
 _JOBS_PER_KEY = 1000
 _HASHED = re.compile(r"sha256:[0-9a-f]{64}")
@@ -110,17 +116,15 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _check_database(cls, value: str) -> str:
-        if value and not value.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
-            msg = "it must begin with sqlite:/// or postgresql://"
-            raise ValueError(msg)
+        if value:
+            require_database_url(value)
         return value
 
     @field_validator("broker_url")
     @classmethod
     def _check_broker(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("redis://", "rediss://", "redis+socket:///")):
-            msg = "it must begin with redis://, rediss:// or redis+socket:///"
-            raise ValueError(msg)
+        if value is not None:
+            require_broker_url(value)
         return value
 
     @model_validator(mode="after")
@@ -128,7 +132,7 @@ class Settings(BaseSettings):
         home = self.home.expanduser().absolute()
         derived = {
             "home": home,
-            "database_url": self.database_url or f"sqlite:///{home / 'intff.db'}",
+            "database_url": self.database_url or f"sqlite:///{quote(str(home / 'intff.db'))}",
             "artifacts_url": self.artifacts_url or str(home / "artifacts"),
         }
         for name, value in derived.items():
@@ -177,6 +181,13 @@ def read_settings(**overrides: Any) -> Settings:  # noqa: ANN401 -- whatever the
         raise SettingsError("\n".join(_sentence(error) for error in invalid.errors())) from None
 
 
+def misspelt_variables() -> dict[str, str]:
+    """Variables that begin like this project's and that nothing reads, each with the name that comes closest."""
+    known = [f"{_PREFIX}{field.upper()}" for field in Settings.model_fields] + list(_OF_CLIENTS)
+    unknown = [name for name in os.environ if name.startswith(_PREFIX) and not name.startswith(_OF_TESTS)]
+    return {name: get_close_matches(name, known, 1, 0)[0] for name in sorted(unknown) if name not in known}
+
+
 @lru_cache(maxsize=64)  # asked for every request
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach a server that listens there."""
@@ -197,12 +208,8 @@ def _hashed(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def _without_password(value: Any) -> Any:  # noqa: ANN401 -- whatever the variable held
-    """A URL's user and password are left out of what is said of it."""
-    return re.sub(r"(?<=://).*@", "***@", value, flags=re.DOTALL) if isinstance(value, str) else value
-
-
 def _sentence(error: Any) -> str:  # noqa: ANN401 -- one entry of ValidationError.errors()
     field = str(error["loc"][0]) if error["loc"] else ""
-    shown = "" if field == "api_keys" else f", got {_without_password(error['input'])!r}"
+    given = without_password(error["input"]) if isinstance(error["input"], str) else error["input"]
+    shown = "" if field == "api_keys" else f", got {given!r}"
     return f"{_PREFIX}{field.upper()}: {error['msg'].removeprefix('Value error, ')}{shown}"

@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
-from service.dependencies import SIGNED_IN, PartsDep
+from service.dependencies import SIGNED_IN, PartsDep, PathPrefixDep
 from service.problems import documented, problem_response
 
 router = APIRouter(tags=["service"])
@@ -32,9 +32,9 @@ class Readiness(BaseModel):
 
 
 @router.get("/", include_in_schema=False)
-async def go_to_documentation() -> RedirectResponse:
+async def go_to_documentation(prefix: PathPrefixDep) -> RedirectResponse:
     """Show people who open the address in a browser what there is."""
-    return RedirectResponse("/docs")
+    return RedirectResponse(f"{prefix}/docs")
 
 
 @router.get("/healthz", operation_id="get_health")

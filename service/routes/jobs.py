@@ -13,7 +13,15 @@ from sqlalchemy.orm import Session
 
 from intff.errors import SpecError
 from intff.spec import TrainSpec, require_within
-from service.dependencies import SIGNED_IN, JobIdDep, OwnerDep, PartsDep, ReadSessionDep, SessionDep
+from service.dependencies import (
+    SIGNED_IN,
+    JobIdDep,
+    OwnerDep,
+    PartsDep,
+    PathPrefixDep,
+    ReadSessionDep,
+    SessionDep,
+)
 from service.errors import InvalidRequest
 from service.problems import documented
 from service.schemas.jobs import JOB_REQUESTS, EpochMetrics, Job, JobPage, JobRequest, MetricsPage, storable
@@ -64,6 +72,7 @@ IdempotencyKey = Annotated[
 def submit_job(
     *,
     request: Annotated[JobRequest, Body(openapi_examples=JOB_REQUESTS)],
+    prefix: PathPrefixDep,
     response: Response,
     after: BackgroundTasks,
     parts: PartsDep,
@@ -89,7 +98,7 @@ def submit_job(
     session.commit()  # and nothing is asked after it: that would hold a connection until the answer has been written
     # Only now, and after the answer: a broker that is down delays nobody, the reconciler publishes later.
     after.add_task(parts.publisher.publish_job, row)
-    response.headers["Location"] = f"/v1/jobs/{row.id}"
+    response.headers["Location"] = f"{prefix}/v1/jobs/{row.id}"
     log.info("job_accepted", job=row.id, queue=row.queue)
     return job_of(row, queues)
 

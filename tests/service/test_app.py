@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import logging
@@ -240,3 +241,22 @@ def test_the_documentation_needs_no_other_site(client: httpx.Client) -> None:
 def test_no_other_site_is_let_in(client: httpx.Client) -> None:
     response = client.get("/v1/jobs", headers={"Origin": "https://elsewhere.example"})
     assert not [name for name in response.headers if name.startswith("access-control")]
+
+
+def test_a_prefix_that_a_proxy_takes_off_stands_before_every_path_that_is_told(app: FastAPI) -> None:
+    async def ask() -> list[str]:
+        transport = httpx.ASGITransport(app=app, root_path="/ml")
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://testserver", follow_redirects=False) as inside,
+        ):
+            page = await inside.get("/ml/docs")
+            submitted = await inside.post("/ml/v1/jobs", json={"spec": {}})
+            door = await inside.get("/ml/")
+        files = re.findall(r'(?:src|href)="(/[^"]+/)', page.text)
+        return [*files, submitted.headers["location"], door.headers["location"]]
+
+    *files, job, documentation = asyncio.run(ask())
+    assert files == ["/ml/docs/files/", "/ml/docs/files/"]
+    assert job.startswith("/ml/v1/jobs/job_")
+    assert documentation == "/ml/docs"

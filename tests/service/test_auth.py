@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
-from service.auth import caller_of
+from service.auth import Caller, Way, caller_of
 from service.errors import Unauthorized
 from store.settings import Settings
 
@@ -62,15 +66,15 @@ def test_health_and_documentation_need_no_key(client: httpx.Client) -> None:
 
 def test_without_keys_only_this_machine_is_answered() -> None:
     for here in ("127.0.0.1", "::1", None):
-        assert (caller_of(None, None, here).owner, caller_of(None, None, here).key) == ("", None)
+        assert caller_of(None, None, Way(address=here)) == Caller("", None)
     for beyond in ("192.0.2.7", "10.0.0.1", "2001:db8::1", "0.0.0.0"):
         with pytest.raises(Unauthorized, match="on loopback only"):
-            caller_of(None, None, beyond)
+            caller_of(None, None, Way(address=beyond))
 
 
 def test_without_keys_a_name_that_is_not_this_machines_own_is_not_answered() -> None:
     for own in ("localhost", "LocalHost:8000", "127.0.0.1", "127.0.0.1:80", "127.1.2.3:8000", "[::1]:8000", None):
-        assert caller_of(None, None, "127.0.0.1", own).owner == ""
+        assert caller_of(None, None, Way("127.0.0.1", own)).owner == ""
     for foreign in (
         "elsewhere.example",
         "127.0.0.1.elsewhere.example",
@@ -79,7 +83,33 @@ def test_without_keys_a_name_that_is_not_this_machines_own_is_not_answered() -> 
         "10.0.0.1",
     ):
         with pytest.raises(Unauthorized, match="the names localhost"):
-            caller_of(None, None, "127.0.0.1", foreign)
+            caller_of(None, None, Way("127.0.0.1", foreign))
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_without_keys_nobody_behind_a_proxy_is_answered(app: FastAPI, serve: Any) -> None:
+    with serve(app) as client:
+        assert client.get("/v1/presets").status_code == 200
+        for header in ("X-Forwarded-For", "Forwarded", "Via", "X-Real-IP"):
+            refused = client.get("/v1/presets", headers={header: "192.0.2.7"})
+            assert (refused.status_code, "no proxy" in refused.json()["detail"]) == (401, True), header
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_without_keys_a_unix_socket_answers_to_this_machines_names_only(app: FastAPI, tmp_path: Path) -> None:
+    path = str(tmp_path / "api.sock")
+    server = uvicorn.Server(uvicorn.Config(app, uds=path, log_config=None, ws="none"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started and thread.is_alive():
+            time.sleep(0.01)
+        with httpx.Client(transport=httpx.HTTPTransport(uds=path)) as client:
+            assert client.get("http://localhost/v1/presets").status_code == 200
+            assert client.get("http://elsewhere.example/v1/presets").status_code == 401
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
 
 from service import readiness
 from service.app import create_app
@@ -41,7 +42,10 @@ def test_a_broker_that_is_away_is_named_in_time(settings: Settings, serve: Any, 
         assert response.status_code == 503
         assert response.headers["content-type"] == "application/problem+json"
         assert response.json()["code"] == "not_ready"
-        assert response.json()["detail"].startswith("broker: it ")
+        assert response.json()["detail"] in {
+            "broker: it cannot be reached; the service's log says why",
+            "broker: it did not answer within 2 seconds",
+        }
 
 
 @pytest.fixture
@@ -143,3 +147,11 @@ def test_applications_of_one_process_count_apart(settings: Settings, serve: Any)
         key = ("intff_http_requests_total", frozenset({"method": "GET", "route": "/v1/jobs", "status": "200"}.items()))
         assert samples(first)[key] == 1
         assert key not in samples(second)
+
+
+def test_tables_of_another_version_are_told_of(app: FastAPI, client: httpx.Client) -> None:
+    engine = app.state.parts.engine
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE jobs RENAME COLUMN priority TO urgency"))
+    refused = client.get("/v1/jobs")
+    assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")

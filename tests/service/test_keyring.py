@@ -69,10 +69,10 @@ def test_keys_of_the_settings_and_of_the_database_are_valid_side_by_side(setting
     ring = Keyring(keyed, db, db)
     made = make(db, "ci")
     ring.read()
-    callers = [ring.caller_of(f"Bearer {key}", None) for key in (CONFIGURED, made)]
+    callers = [ring.caller_of(f"Bearer {key}") for key in (CONFIGURED, made)]
     assert len({caller.owner for caller in callers}) == 2
     with pytest.raises(Unauthorized):
-        ring.caller_of("Bearer neither", None)
+        ring.caller_of("Bearer neither")
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -84,7 +84,7 @@ def test_the_database_learns_which_keys_were_used(
     make(db, "unused")
     ring = Keyring(settings, db, db)
     ring.read()
-    ring.caller_of(f"Bearer {used}", None)
+    ring.caller_of(f"Bearer {used}")
     ring.read()
     with db() as session:
         assert {row.name: row.last_used_at is not None for row in list_keys(session)} == {"used": True, "unused": False}
@@ -98,11 +98,11 @@ def test_without_the_database_its_keys_stay_valid_for_a_while_and_those_of_the_s
     made = make(db, "ci")
     ring = Keyring(keyed, db, db)
     ring.read()
-    assert ring.caller_of(f"Bearer {made}", None).key is not None
+    assert ring.caller_of(f"Bearer {made}").key is not None
     monkeypatch.setattr(keyring, "_STALE_SECONDS", -1.0)
     with pytest.raises(Unavailable, match="knows the API keys"):
-        ring.caller_of(f"Bearer {made}", None)
-    assert ring.caller_of(f"Bearer {CONFIGURED}", None).key is not None
+        ring.caller_of(f"Bearer {made}")
+    assert ring.caller_of(f"Bearer {CONFIGURED}").key is not None
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -111,11 +111,11 @@ def test_who_was_let_in_is_known_until_the_key_is_revoked_however_long_the_datab
 ) -> None:
     ring = Keyring(settings, db, db)
     ring.read()
-    nobody = ring.caller_of(None, None)
+    nobody = ring.caller_of(None)
     assert ring.still_knows(nobody)
     made = make(db, "ci")
     ring.read()
-    caller = ring.caller_of(f"Bearer {made}", None)
+    caller = ring.caller_of(f"Bearer {made}")
     assert [ring.still_knows(each) for each in (nobody, caller)] == [False, True]
     with db.begin() as session:
         revoke_key(session, "ci")
@@ -128,7 +128,7 @@ def test_who_was_let_in_is_known_until_the_key_is_revoked_however_long_the_datab
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_key_of_the_settings_is_known_for_ever(settings: Settings, db: Sessions) -> None:
     ring = Keyring(Settings(**{**settings.model_dump(exclude={"api_keys"}), "api_keys": CONFIGURED}), db, db)
-    caller = ring.caller_of(f"Bearer {CONFIGURED}", None)
+    caller = ring.caller_of(f"Bearer {CONFIGURED}")
     assert ring.still_knows(caller)
     ring.read()
     assert ring.still_knows(caller)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import logging
+from io import StringIO
 from pathlib import Path
 
 import pytest
+import structlog
 
+from store.database import connect
 from store.errors import SettingsError
+from store.logs import set_up
+from store.schema import upgrade
 from store.settings import Settings, is_loopback, read_settings
 
 # printf correct-horse-battery | sha256sum
@@ -113,6 +120,76 @@ def test_queues_and_limits_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read_settings()
     assert settings.worker_queues == ("cpu", "gpu")
     assert settings.limits().max_parameters == 1000
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:Ab/cdef+gh@127.0.0.1:6379/9",
+        "redis://:geh#eim@127.0.0.1:6379/9",
+        "redis://user:12/34cdef@127.0.0.1:6379/9",
+        "redis://127.0.0.1:6379/abc",
+        "redis://127.0.0.1:63x9/0",
+        "postgresql://intff:geh@eim@127.0.0.1:5432/x",
+        "postgresql://intff:12/34cdef@127.0.0.1:5432/x",
+        "postgresql://intff:geheim@127.0.0.1:54x2/x",
+        "postgresql://127.0.0.1:5432",
+        "postgresql://127.0.0.1:5432/",
+    ],
+)
+def test_a_url_that_would_be_read_otherwise_is_refused_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    variable = "INTFF_BROKER_URL" if url.startswith("redis") else "INTFF_DATABASE_URL"
+    monkeypatch.setenv(variable, url)
+    with pytest.raises(SettingsError, match=f"^{variable}: it") as refused:
+        read_settings()
+    assert not {part for part in ("Ab", "cdef", "geh", "eim", "34") if part in str(refused.value)}
+
+
+@pytest.mark.parametrize(
+    ("variable", "url"),
+    [
+        ("BROKER_URL", "redis://:Ab%2Fcdef%23@127.0.0.1:6379/9"),
+        ("BROKER_URL", "rediss://user:secret@redis.example"),
+        ("BROKER_URL", "redis+socket:///run/valkey.sock?virtual_host=2"),
+        ("DATABASE_URL", "postgresql://intff:geh%40eim@[::1]:5432/intff?sslmode=require"),
+        ("DATABASE_URL", "postgresql:///intff?host=/run/postgresql"),
+        ("DATABASE_URL", "sqlite:////srv/a%3Fb.db"),
+    ],
+)
+def test_a_url_as_it_should_be_is_taken(monkeypatch: pytest.MonkeyPatch, variable: str, url: str) -> None:
+    monkeypatch.setenv(f"INTFF_{variable}", url)
+    assert getattr(read_settings(), variable.lower()) == url
+
+
+def test_a_home_of_any_name_holds_its_database(tmp_path: Path) -> None:
+    home = tmp_path / "h #a?b%2F &ü"
+    engine = connect(read_settings(home=home).database_url)
+    upgrade(engine)
+    engine.dispose()
+    assert [file.name for file in home.glob("*.db")] == ["intff.db"]
+    assert [folder.name for folder in tmp_path.iterdir()] == [home.name]
+
+
+def test_a_variable_that_nothing_reads_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTFF_DATABSE_URL", "postgresql://127.0.0.1/intff")
+    monkeypatch.setenv("INTFF_LEASE_SECONDS", "9")
+    monkeypatch.setenv("INTFF_URL", "http://127.0.0.1:8000")
+    told = StringIO()
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    try:
+        set_up(read_settings(log_json=True), told)
+    finally:
+        root.handlers, root.level = before
+        structlog.reset_defaults()
+    [line] = [json.loads(line) for line in told.getvalue().splitlines()]
+    assert (line["event"], line["name"], line["closest"]) == (
+        "unknown_variable",
+        "INTFF_DATABSE_URL",
+        "INTFF_DATABASE_URL",
+    )
 
 
 @pytest.mark.parametrize("variable", ["DATABASE_URL", "BROKER_URL"])
