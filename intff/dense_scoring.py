@@ -1,6 +1,6 @@
 """Scoring by a network of dense layers on a CPU: its own scores but for rounding, in fewer passes over memory.
 
-What it does otherwise than the network itself, each measured in docs/performance.md:
+What it does otherwise than the network itself, each measured in docs/measurements.md:
 
 - Images go through all units in pieces that the processor's caches hold.
 - Layers write to two buffers for each width in turns. New memory is seldom the memory that was just freed: torch asks

@@ -14,24 +14,27 @@ from intff.reproduce.wording import interval, percent, spread
 
 _HEAD = """# Results
 
-Written by `intff reproduce report` from the runs on record; nothing here is typed by hand.
+Written by `intff reproduce report`. Every number in the tables comes from the runs on record, except the paper's
+figures.
 
 All rows of a table are trained under the same rules: the same split (55,000 training and 5,000 validation images of
-MNIST, drawn by the seed), the same number of passes for the rows that are compared, Adam, a cosine, images shifted by
-up to one pixel. Each row chose its learning rate from {rates} by validation accuracy, in a run of a third
-of the passes, rounded down, with a seed that is not reported. The test images were looked at once, at the end of each
-run. Accuracies are in percent: mean over seeds, standard deviation s, and the 95 % confidence interval of the mean
-(Student's t). A difference is taken seed by seed, by the row of each algorithm that is best on the validation images;
-its interval is that of one comparison, not of all together, and on these 10,000 test images: of others it says nothing.
-Seconds are those of the training steps ({machines}), which may have
-shared their machine with other work: they order the rows, no more.
+MNIST, drawn by the seed), the same number of epochs for the rows that are compared, Adam, a cosine schedule, and
+images shifted by up to one pixel. Each row chose its learning rate from {rates} by validation accuracy, in a run of a
+third of the epochs (rounded down) with a seed that is not reported. The test images were looked at once, at the end of
+each run.
 
-IntFF and FF meet labels as groups (`label_encoding`, decision 0008) unless a row says *overlay*, which is the paper's
-own way. The local loss of groups is a cross-entropy, which knows no theta. Backpropagation has the same layers and
-normalises its images like the hidden units do; *relu* rows have the paper's activation where the others have SiLU. The
-paper writes its small network as 784,100,50,30,10 for every algorithm: here backpropagation has all four as layers, and
-the softmax after them. Where images of pure noise come on top, a pass is longer, for every algorithm alike (decision
-0003).
+Accuracies are in percent: the mean over the seeds, the standard deviation s, and the 95 % confidence interval of the
+mean (Student's t). Algorithms are compared seed by seed, each by its row that is best on the validation images. The
+interval of a difference holds for that comparison alone, not for all of them together, and for these 10,000 test
+images; it says nothing about other images. Seconds are those of the training steps ({machines}). Other work may have
+run on the same machine: they order the rows, no more.
+
+IntFF and FF represent labels as groups of outputs (`label_encoding`, decision 0008). Rows named *overlay* write the
+label into the image, as the paper does. With groups the local loss is a cross-entropy, which has no theta.
+Backpropagation has the same layers and normalises its images as the hidden units do; *relu* rows have the paper's
+activation where the others have SiLU. The paper writes its small network as 784,100,50,30,10 for every algorithm: here
+backpropagation has all four as layers, and the softmax after them. Where images of pure noise are added, an epoch is
+longer, for every algorithm alike (decision 0003).
 """
 
 
@@ -71,7 +74,7 @@ def write_report(records: Records, folder: Path) -> list[Path]:
 
 def _table(found: list[Summary]) -> str:
     lines = [
-        "| row | network | passes | rate | test | s | 95 % | seeds | validation | seconds | paper |",
+        "| row | network | epochs | rate | test | s | 95 % | seeds | validation | seconds | paper |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
@@ -98,7 +101,7 @@ def _comparisons(found: list[Summary]) -> Iterable[str]:
     if below:
         yield f"Below the paper's figure: {names}.\n"
     elif any(each.row.paper for each in found):
-        yield "No row with a figure in the paper ends below the paper's.\n"
+        yield "No row that has a figure in the paper is below it.\n"
 
 
 def _sentence(pair: Difference) -> str:
@@ -106,7 +109,8 @@ def _sentence(pair: Difference) -> str:
     said = {
         "above": f"{ours} is above {theirs}",
         "below": f"{ours} is below {theirs}",
-    }.get(pair.verdict, f"Between {ours} and {theirs} there is {pair.verdict}")
+        "no difference shown": f"No difference is shown between {ours} and {theirs}",
+    }.get(pair.verdict, f"{ours} and {theirs} cannot be compared: {pair.verdict}")
     paper = f"; in the paper {100 * pair.paper:+.2f}, {pair.order}" if pair.paper else ""
     return (
         f"{said}: {100 * pair.gap.mean:+.2f} points ({interval(pair.gap, signed=True)}, {pair.gap.count} seeds{paper})."
@@ -121,13 +125,15 @@ def _losses(found: Summary) -> str:
         f"unit {number}: {begins:.3f} to {ends:.3f}"
         for number, (begins, ends) in enumerate(zip(first, last, strict=True), start=1)
     )
-    return f"Mean local loss in the first and the last pass of {found.row.name}, first seed: {told}."
+    return f"Mean local loss of {found.row.name} in the first and the last epoch, first seed: {told}."
 
 
 def _at_the_ends(found: list[Summary]) -> str:
     names = [f"{each.row.name} ({each.rate:g})" for each in found if each.rate in (RATES[0], RATES[-1])]
     return (
-        f"Chose an end of the grid of rates, beyond which a better one may lie: {', '.join(names)}.\n" if names else ""
+        f"These rows chose the lowest or highest rate offered, so a better one may lie beyond: {', '.join(names)}.\n"
+        if names
+        else ""
     )
 
 
@@ -138,5 +144,5 @@ def _missing(rows: tuple[Row, ...], found: list[Summary]) -> str:
     ]
     lost = [f"{each.row.name} ({len(each.diverged)})" for each in found if each.diverged]
     sentences = [f"With fewer seeds than planned: {', '.join(short)}.\n"] if short else []
-    sentences += [f"Diverged, and in no mean: {', '.join(lost)}.\n"] if lost else []
+    sentences += [f"Diverged, and left out of the means: {', '.join(lost)}.\n"] if lost else []
     return "\n".join(sentences)

@@ -55,9 +55,15 @@ def falls(sweep: list[Summary]) -> str:
     clean, corrupted, bp_clean, bp_corrupted = (of[pair] for pair in wanted)
     gap = difference_of_falls((clean, corrupted), (bp_clean, bp_corrupted))
     if gap is None or gap.low is None or gap.high is None:
-        return "Which of IntFF and BP loses less by corruption, too few seeds tell.\n"
-    said = "less than BP" if gap.high < 0 else "more than BP" if gap.low > 0 else "as much as BP, for all that is shown"
+        return "There are too few seeds to tell whether IntFF or BP loses less by corruption.\n"
+    said = (
+        "IntFF loses less than BP"
+        if gap.high < 0
+        else "IntFF loses more than BP"
+        if gap.low > 0
+        else "no difference is shown between what IntFF and BP lose"
+    )
     return (
-        f"From {100 * shares[0]:.0f} to {100 * shares[-1]:.0f} % IntFF loses {said}: "
+        f"From {100 * shares[0]:.0f} to {100 * shares[-1]:.0f} % corrupted images, {said}: "
         f"{100 * gap.mean:+.2f} points ({interval(gap, signed=True)}, {gap.count} seeds).\n"
     )
