@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import structlog
 from fastapi import FastAPI
-from starlette.types import Receive, Scope, Send
+from sqlalchemy.exc import DBAPIError
+from starlette.types import Message, Receive, Scope, Send
 
+from intff.errors import IntffError
 from service import errors, openapi
 from service.access import Access
 from service.body_limit import BodyLimit
@@ -39,9 +42,24 @@ class Application(FastAPI):
         self._quick = QuickPredictions(super().__call__, metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request, or live from start to end."""
         scope["app"] = self
-        await self._quick(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+        else:
+            await self._quick(scope, receive, send)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Say in a sentence why the service cannot start, where whoever starts it can do something about that."""
+
+        async def tell(message: Message) -> None:
+            error = sys.exc_info()[1]  # the framework tells of it from within its handler, with the whole traceback
+            if message["type"] == "lifespan.startup.failed" and isinstance(error, IntffError | DBAPIError):
+                why = str(error.orig).strip() if isinstance(error, DBAPIError) else str(error)
+                message = {**message, "message": f"the service cannot start: {why}"}
+            await send(message)
+
+        await super().__call__(scope, receive, tell)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

@@ -22,7 +22,6 @@ from service.shared_questions import SharedQuestions
 from store import queries
 from store.artifacts import Artifacts
 from store.database import Sessions
-from store.errors import NotFound
 from store.ids import is_id
 
 log = structlog.get_logger("intff.prediction")
@@ -86,11 +85,10 @@ class Predictor:
             key = (owner, name, self._alias_generation)
             model_id = await self._resolving.ask(key, partial(asyncio.to_thread, self._resolve, name, owner))
         model = self._models.get(model_id)
-        if model is None:
-            # Another owner's question is another one, for its answer is that there is no such model.
+        if model is None or model.owner != owner:
+            # Another owner's question is another one, for its answer is that there is no such model; unless it is
+            # the first key's, which has what was made before.
             model = await self._loading.ask((model_id, owner), partial(self._load_and_keep, model_id, owner))
-        if model.owner != owner:
-            raise NotFound(_nothing(name))
         return model
 
     def at_hand(self, name: str, owner: str) -> ServedModel | None:
@@ -167,7 +165,3 @@ def _measure(session: Any, shape: tuple[int, ...]) -> float:  # noqa: ANN401 -- 
         session.run(None, {"images": image})
         seconds.append(perf_counter() - began)
     return min(seconds)  # the first one also allocates, and a busy machine interrupts some
-
-
-def _nothing(name: str) -> str:
-    return f"there is no model {name!r}"

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from store.clock import clock
 from store.errors import Conflict, NotFound
 from store.statements import CHANGE, insert_into
-from store.tables import ApiKey
+from store.tables import NO_OWNER, Alias, ApiKey, Job, Model
 
 _BEGINNING = "intff_"  # tells people, and programs that search for leaked secrets, what they have found
 _SECRET_BYTES = 32
@@ -64,6 +64,22 @@ def create_key(session: Session, name: str, *, shares_with: str | None = None) -
         msg = f"there is a valid key {name!r} already; revoke it first, or choose another name"
         raise Conflict(msg)
     return key, made
+
+
+def adopt_ownerless(session: Session, owner: str) -> int:
+    """Give an owner what was made while there were no keys, which nobody could see any more.
+
+    Returns:
+        How many jobs that is.
+    """
+    adopted = 0
+    for table in (Alias, Model, Job):
+        changed = session.execute(
+            update(table).where(table.owner == NO_OWNER).values(owner=owner).returning(table.owner),
+            execution_options=CHANGE,
+        )
+        adopted = len(changed.all())
+    return adopted
 
 
 def list_keys(session: Session) -> list[ApiKey]:

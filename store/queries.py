@@ -27,7 +27,7 @@ from store.jobs import (
     sample_metrics,
     submit,
 )
-from store.keys import KnownKeys, create_key, known_keys, list_keys, note_use, revoke_key
+from store.keys import KnownKeys, adopt_ownerless, create_key, known_keys, list_keys, note_use, revoke_key
 from store.leftovers import find_ended, note_files, note_removed
 from store.models import LATEST, get_model, list_models, set_alias
 from store.overview import aliases_of, count_by_status, count_waiting
@@ -43,6 +43,7 @@ __all__ = [
     "Page",
     "Queued",
     "Swept",
+    "adopt_ownerless",
     "aliases_of",
     "beat",
     "claim",

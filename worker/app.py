@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery.signals import worker_init, worker_shutting_down
+from celery.signals import worker_init, worker_ready, worker_shutting_down
 
 from store.errors import SettingsError
 from store.queue import celery_app
@@ -13,7 +13,7 @@ from worker.devices import served_queues
 from worker.heartbeat import Heartbeat
 from worker.housekeeping import Housekeeping
 from worker.scratch import sweep_scratch
-from worker.shutdown import tell_attempts
+from worker.shutdown import stop_at_hangup, tell_attempts
 
 settings = read_settings()
 if settings.broker_url is None:
@@ -51,4 +51,5 @@ def _set_up_worker(sender: Any, **_: object) -> None:  # noqa: ANN401 - celery-t
     sweep_scratch(settings.home / "scratch")
 
 
+worker_ready.connect(stop_at_hangup)
 worker_shutting_down.connect(tell_attempts)

@@ -19,6 +19,7 @@ from typing import Any
 from celery.worker import state
 
 _WORKER_STOPS = signal.SIGUSR2
+_IGNORES_HANGUP = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # as `nohup` has it
 
 
 class StopRequest:
@@ -80,6 +81,14 @@ def stop_on_sigterm() -> Iterator[StopRequest]:
         yield request
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def stop_at_hangup(**_: object) -> None:
+    """Take SIGHUP for SIGTERM; for Celery's `worker_ready` signal, which comes after it has set its own handlers.
+
+    Celery would wait for the end of the training, deaf to SIGTERM meanwhile, and then start itself anew.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if _IGNORES_HANGUP else signal.getsignal(signal.SIGTERM))
 
 
 def tell_attempts(**_: object) -> None:

@@ -1,4 +1,4 @@
-"""SIGTERM, as a deploy sends it: another worker goes on with the job within seconds, and nothing is counted."""
+"""A deploy sends SIGTERM or SIGHUP: another worker goes on with the job within seconds, and nothing is counted."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def test_a_rolling_deploy(installation: Installation, weights_of: References, su
     installation.start(workers=3)
     job = installation.submit(EPOCHS)
     gaps = []
-    for _ in range(2):
+    for sent in (signal.SIGTERM, signal.SIGHUP):
         now = installation.wait_for(job, lambda now: now.status is JobStatus.RUNNING and now.latest_metrics)
         before = now.attempt
         assert now.worker is not None
         holder = next(each for each in installation.workers if now.worker.startswith(each.name))
         done_before = len(installation.epochs(job))
         told = time.monotonic()
-        holder.process.terminate()
+        holder.process.send_signal(sent)
         after = wait_for_attempt(installation, job, before + 1)
         gaps.append(time.monotonic() - told)
         assert holder.process.wait(20) == 0
@@ -46,7 +46,7 @@ def test_a_rolling_deploy(installation: Installation, weights_of: References, su
     installation.require_whole(job, EPOCHS)
     assert installation.weights(job) == weights_of(EPOCHS)
     assert max(gaps) < 5.0
-    survived("SIGTERM of a worker in training", times=2, figure=f"another one went on after {max(gaps):.1f} s")
+    survived("SIGTERM, SIGHUP of a worker in training", times=2, figure=f"another one went on after {max(gaps):.1f} s")
 
 
 def wait_for_attempt(installation: Installation, job: str, number: int) -> Job:
