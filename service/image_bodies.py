@@ -25,6 +25,8 @@ Kind = Literal["json", "files", "raw"]
 
 ACCEPTED = "application/json, image/*, multipart/form-data or application/octet-stream"
 
+_UNSAID = {"", "application/x-www-form-urlencoded"}  # the second is what curl says of any --data
+_IMAGE_FILES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"RIFF")
 _INVERT: dict[Invert, bool | Literal["auto"]] = {"auto": "auto", "true": True, "false": False}
 _SCALES = ("bytes", "unit")
 _MARKS_OF_ONE_KEY = 2
@@ -103,7 +105,7 @@ class ImageBody:
 
 
 async def read_body(request: Request, limits: ImageLimits) -> ImageBody:
-    """Take a request's body off the wire.
+    """Take a request's body off the wire; an image file is known by its beginning where the request does not say.
 
     Raises:
         UnsupportedMediaType: it is of no type that is read here.
@@ -118,8 +120,12 @@ async def read_body(request: Request, limits: ImageLimits) -> ImageBody:
         return ImageBody("files", [await request.body()], ["body"])
     if media_type == "multipart/form-data":
         return await _read_form(request, limits)
+    if media_type in _UNSAID:
+        body = await request.body()
+        if body.startswith(_IMAGE_FILES):
+            return ImageBody("files", [body], ["body"])
     arrived = repr(media_type) if media_type else "no Content-Type"
-    msg = f"images come as {ACCEPTED}, got {arrived}"
+    msg = f"images come as {ACCEPTED}, got {arrived}; curl needs -H 'Content-Type: application/json' for JSON"
     raise UnsupportedMediaType(msg)
 
 

@@ -67,6 +67,7 @@ def open_parts(settings: Settings, metrics: Metrics) -> Iterator[Parts]:
     broker = celery_app(broker_url)
     artifacts = Artifacts(settings.artifacts_url)
     writing, reading = sessions(engine), read_sessions(engine)
+    predictor = Predictor(reading, artifacts)
     try:
         yield Parts(
             settings=settings,
@@ -80,8 +81,8 @@ def open_parts(settings: Settings, metrics: Metrics) -> Iterator[Parts]:
             publisher=Publisher(broker, writing),
             artifacts=artifacts,
             metrics=metrics,
-            predictor=Predictor(reading, artifacts),
-            watcher=Watcher(reading),
+            predictor=predictor,
+            watcher=Watcher(reading, predictor.heard_of),
             readiness=Readiness(engine, broker),
             image_limits=ImageLimits(settings.max_images, settings.max_image_pixels),
             predictions=Line(os.cpu_count() or 1, _MOST_PREDICTIONS, "predictions"),

@@ -56,7 +56,7 @@ class ServedModel:
 
 
 class Predictor:
-    """The models of one API process; all but `forget_aliases` is called in the event loop."""
+    """The models of one API process; all but `forget_aliases` and `heard_of` is called in the event loop."""
 
     def __init__(self, sessions: Sessions, artifacts: Artifacts, most_models: int = _MOST_MODELS) -> None:
         self._sessions = sessions
@@ -65,6 +65,7 @@ class Predictor:
         self._models: OrderedDict[str, ServedModel] = OrderedDict()
         self._aliases: dict[tuple[str, str], tuple[str, float]] = {}
         self._alias_generation = 0
+        self._newest = ""
         self._resolving = SharedQuestions()
         self._loading = SharedQuestions()
         self._alias_lock = Lock()
@@ -105,6 +106,12 @@ class Predictor:
         with self._alias_lock:
             self._alias_generation += 1
             self._aliases.clear()
+
+    def heard_of(self, model_id: str | None) -> None:
+        """A client of this process is about to be told of a model; if it is the newest, `latest` has to be it."""
+        if model_id is not None and model_id > self._newest:  # ids rise with time
+            self._newest = model_id
+            self.forget_aliases()
 
     def _known_alias(self, name: str, owner: str) -> str | None:
         known = self._aliases.get((owner, name))

@@ -7,7 +7,7 @@ query, in a thread, and reads only the jobs whose revision has moved.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
@@ -104,12 +104,18 @@ class Mailbox:
 
 
 class Watcher:
-    """Feeds the mailboxes of one API process."""
+    """Feeds the mailboxes of one API process.
 
-    def __init__(self, sessions: Sessions) -> None:
+    Args:
+        sessions: the way to the database.
+        heard_of: called with a job's model before any stream tells of it; None while it has none.
+    """
+
+    def __init__(self, sessions: Sessions, heard_of: Callable[[str | None], None]) -> None:
         self.closing = False
         """Set when the process is asked to stop: streams end, so that the server can."""
         self._sessions = sessions
+        self._heard_of = heard_of
         self._mailboxes: set[Mailbox] = set()
         self._wanted = asyncio.Event()
         self._live_queues: frozenset[str] = frozenset()
@@ -193,6 +199,7 @@ class Watcher:
         job_id = watching[0].job_id
         # The row first: a terminal one is then always read with every epoch that came before it.
         row = queries.get_job(session, job_id, owner=None)
+        self._heard_of(row.model_id)
         job = job_of(row, self._live_queues)
         snapshot = Snapshot(
             revision=row.revision,

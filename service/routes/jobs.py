@@ -106,6 +106,7 @@ def submit_job(
 @router.get("", operation_id="list_jobs", responses=documented("invalid_request"))
 def list_jobs(
     *,
+    parts: PartsDep,
     owner: OwnerDep,
     session: ReadSessionDep,
     status: Annotated[JobStatus | None, Query(description="Only jobs in this state.")] = None,
@@ -120,13 +121,16 @@ def list_jobs(
     """List jobs, newest first."""
     page = queries.list_jobs(session, owner=owner, status=status, name=name, after=after, limit=limit)
     queues = _queues_if_waiting(session, page.rows)
+    for row in page.rows:
+        parts.predictor.heard_of(row.model_id)
     return JobPage(data=[job_of(row, queues) for row in page.rows], has_more=page.has_more)
 
 
 @router.get("/{job_id}", operation_id="get_job", responses=documented("not_found"))
-def get_job(job_id: JobIdDep, owner: OwnerDep, session: ReadSessionDep) -> Job:
+def get_job(job_id: JobIdDep, parts: PartsDep, owner: OwnerDep, session: ReadSessionDep) -> Job:
     """Look at one job."""
     row = queries.get_job(session, job_id, owner=owner)
+    parts.predictor.heard_of(row.model_id)
     return job_of(row, _queues_if_waiting(session, [row]))
 
 

@@ -25,6 +25,7 @@ router = APIRouter(
 
 @router.get("/models", operation_id="list_models", responses=documented("invalid_request"))
 def list_models(
+    parts: PartsDep,
     owner: OwnerDep,
     session: ReadSessionDep,
     after: Annotated[
@@ -35,13 +36,16 @@ def list_models(
     """List models, newest first."""
     page = queries.list_models(session, owner=owner, after=after, limit=limit)
     names = queries.aliases_of(session, [row.id for row in page.rows])
+    for row in page.rows:
+        parts.predictor.heard_of(row.id)
     return ModelPage(data=[model_of(row, names[row.id]) for row in page.rows], has_more=page.has_more)
 
 
 @router.get("/models/{model}", operation_id="get_model", responses=documented("not_found"))
-def get_model(model: ModelNameDep, owner: OwnerDep, session: ReadSessionDep) -> Model:
+def get_model(model: ModelNameDep, parts: PartsDep, owner: OwnerDep, session: ReadSessionDep) -> Model:
     """Look at one model, by its id or an alias; `latest` is the newest."""
     row = queries.get_model(session, model, owner=owner)
+    parts.predictor.heard_of(row.id)
     return model_of(row, queries.aliases_of(session, [row.id])[row.id])
 
 

@@ -83,24 +83,28 @@ def storable(text: str) -> str:
     return text
 
 
-def _scalar(value: object) -> Scalar:
+_DEEPEST = 8
+
+
+def _kept(value: Any, depth: int = 1) -> Any:  # noqa: ANN401 -- any JSON
+    """Any JSON that every database keeps as it is."""
     if isinstance(value, str):
         return storable(value)
     if isinstance(value, float) and not isfinite(value):
         msg = "a number must be finite"
         raise ValueError(msg)
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    msg = "metadata is flat: a value is a string, a number, a boolean or null"
-    raise ValueError(msg)
+    if isinstance(value, list | dict) and depth >= _DEEPEST:
+        msg = f"metadata may be nested {_DEEPEST} deep, this is deeper"
+        raise ValueError(msg)
+    if isinstance(value, list):
+        return [_kept(part, depth + 1) for part in value]
+    if isinstance(value, dict):
+        return {storable(name): _kept(part, depth + 1) for name, part in value.items()}
+    return value
 
 
-Scalar = str | int | float | bool | None
 Text = Annotated[str, AfterValidator(storable)]
-Metadata = dict[
-    Text,
-    Annotated[Scalar, PlainValidator(_scalar), WithJsonSchema({"type": ["string", "number", "boolean", "null"]})],
-]
+Metadata = dict[Text, Annotated[Any, PlainValidator(_kept), WithJsonSchema({})]]
 
 
 class JobRequest(BaseModel):
@@ -112,7 +116,7 @@ class JobRequest(BaseModel):
     name: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)] | None = None
     """For people; need not be unique."""
     metadata: Metadata | None = None
-    """Kept and returned as it is: flat, and small."""
+    """Kept and returned as it is: any JSON object that is small."""
     priority: Annotated[int, Field(ge=0, le=9, strict=True)] | None = None
     """Jobs of a higher number are taken first; 0 if nothing is said."""
 

@@ -18,6 +18,8 @@ from PIL import Image
 
 from service.lines import Line
 from service.routes import predictions
+from store import queries
+from store.database import Sessions
 
 # How the model was found in the database is the business of test_models.py.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -252,6 +254,17 @@ def test_a_broken_form_is_refused(client: httpx.Client, make_model: Any, body: b
     assert response.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize("media_type", ["application/x-www-form-urlencoded", ""])
+def test_an_image_file_is_known_by_its_beginning(client: httpx.Client, make_model: Any, media_type: str) -> None:
+    """As `curl --data-binary @digit.png` sends it."""
+    model, body = make_model(), png([0, 0, 255, 0])
+    said, unsaid = (
+        client.post(f"/v1/models/{model}/predict", content=body, headers={"Content-Type": each})
+        for each in ("image/png", media_type)
+    )
+    assert (unsaid.status_code, unsaid.content) == (200, said.content)
+
+
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", ""])
 def test_another_type_of_body_is_a_415(client: httpx.Client, make_model: Any, media_type: str) -> None:
     response = client.post(
@@ -317,6 +330,28 @@ def test_latest_follows_the_newest_model(client: httpx.Client, make_model: Any) 
     assert predict(client, first, [PIXELS]).json()["model"] == first
     second = make_model()
     assert predict(client, "latest", [PIXELS]).json()["model"] == second
+
+
+@pytest.mark.parametrize("way", ["job", "jobs", "events", "model", "models"])
+def test_latest_is_never_older_than_what_its_caller_was_told(
+    client: httpx.Client, make_model: Any, db: Sessions, way: str
+) -> None:
+    predict(client, make_model(), [PIXELS])
+    for _ in range(5):
+        predict(client, "latest", [PIXELS])  # which is remembered for a while
+        newest = make_model()
+        with db() as session:
+            job = queries.get_model(session, newest).job_id
+        path = {
+            "job": f"/v1/jobs/{job}",
+            "jobs": "/v1/jobs",
+            "events": f"/v1/jobs/{job}/events",
+            "model": f"/v1/models/{newest}",
+            "models": "/v1/models",
+        }[way]
+        predict(client, "latest", [PIXELS])
+        assert newest in client.get(path).text
+        assert predict(client, "latest", [PIXELS]).json()["model"] == newest
 
 
 def test_an_alias_that_was_just_moved_is_never_stale(client: httpx.Client, make_model: Any) -> None:

@@ -23,7 +23,8 @@ def test_a_service_that_cannot_start_says_why_in_a_sentence(
 ) -> None:
     settings = {"INTFF_HOME": str(tmp_path), "INTFF_BROKER_URL": "redis://127.0.0.1:1", variable: value}
     command = [sys.executable, "-m", "uvicorn", "service.app:app", "--port", "0"]
-    ended = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=60, check=False)
+    environment = {**os.environ, **settings}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 3
     [sentence] = [line for line in ended.stderr.splitlines() if "the service cannot start: " in line]
     assert says in sentence
