@@ -152,9 +152,9 @@ def test_another_data_set_in_the_same_folder_is_not_taken_for_this_one(tmp_path:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda data: gzip.compress(data)[:-10], "gzip data are damaged or cut off"),
-        (lambda data: data[:-3], "it is cut off: 112 bytes were expected, 109 are there"),
-        (lambda data: data + b"x", "it goes on after its end: 112 bytes were expected"),
+        (lambda data: gzip.compress(data)[:-10], "gzip data are damaged or truncated"),
+        (lambda data: data[:-3], "it is truncated: expected 112 bytes, got 109"),
+        (lambda data: data + b"x", "it is too long: expected 112 bytes"),
         (lambda _: b"<html>not found</html>", "begins with 00000803, this one with 3c68746d"),
         (lambda _: b"", "it is empty"),
         (lambda data: data[:-1] + b"\x00", "is not the published file: its contents should have the checksum sha256:"),

@@ -148,7 +148,7 @@ def test_no_model_or_a_broken_one_is_1(intff: Run, tmp_path: Path, picture: Path
         ):
             done = intff(*arguments)
             assert done.code == 1
-            assert f"error: {tmp_path / folder} does not hold a model that can be read" in done.err
+            assert f"error: {tmp_path / folder} does not contain a readable model" in done.err
 
 
 def test_what_is_no_picture_is_1_and_named(intff: Run, tmp_path: Path, picture: Path, model_folder: Path) -> None:
@@ -156,7 +156,7 @@ def test_what_is_no_picture_is_1_and_named(intff: Run, tmp_path: Path, picture: 
     (tmp_path / "cut.png").write_bytes(picture.read_bytes()[:40])
     for name, says in (
         ("text.png", "got text"),
-        ("cut.png", "damaged or cut off"),
+        ("cut.png", "damaged or truncated"),
         ("absent.png", "No such file"),
         (".", "Is a directory"),
     ):
