@@ -1,4 +1,4 @@
-"""Validation errors as people read them: a field, what arrived, and what would do."""
+"""Readable validation errors: the field, the rule and the value received."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from intff.errors import SpecError, shown
 from intff.spec.train import TrainSpec
 
 _MOST_PROBLEMS = 10
-_LONGEST_NAME = 80  # of a field; an unknown one may have any
-_UNKNOWN = object()  # stands for what the given value does not hold
+_LONGEST_NAME = 80  # characters of a field name; that of an unknown field may have any length
+_UNKNOWN = object()  # marks a path that is not in the given value
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: the dotted path of the field, and a sentence."""
+    """One validation error: the dotted path of the field, and a message."""
 
     field: str
     message: str
 
 
 def problem(error: ErrorDetails, given: object) -> Problem:
-    """Turn one pydantic error into a field and a sentence.
+    """Convert one pydantic error to a field and a message.
 
     Args:
         error: one entry of `ValidationError.errors()`.
-        given: the whole value that was validated; it tells keys from the tags of unions.
+        given: the whole value that was validated; it distinguishes keys from union tags.
     """
     path = _path(error["loc"], given, is_missing=error["type"] == "missing")
     cause = error.get("ctx", {}).get("error")
@@ -46,7 +46,8 @@ def read_spec(data: Mapping[str, Any]) -> TrainSpec:
     """Validate a spec given as plain data.
 
     Raises:
-        SpecError: naming the first field at fault, with the first few problems in its message.
+        SpecError: the data are not a valid spec; `field` is the first invalid field, and the message lists the first
+            few errors.
     """
     try:
         return TrainSpec.model_validate(dict(data) if isinstance(data, Mapping) else data)
@@ -57,7 +58,7 @@ def read_spec(data: Mapping[str, Any]) -> TrainSpec:
 
 
 def _path(location: tuple[int | str, ...], given: object, *, is_missing: bool) -> list[str]:
-    """The location without the tags that unions put into it."""
+    """The location without union tags."""
     path: list[str] = []
     here = given
     for position, step in enumerate(location):
@@ -73,7 +74,7 @@ def _path(location: tuple[int | str, ...], given: object, *, is_missing: bool) -
                 continue
             inside = here[step] if step < len(here) else _UNKNOWN
         elif here is not _UNKNOWN:
-            continue  # a number, or a short form where a part would stand: there is nothing inside to point at
+            continue  # a number, or a short form instead of an object: it has no fields
         path.append(str(step)[:_LONGEST_NAME])
         here = inside
     return path
