@@ -108,7 +108,7 @@ def test_a_share_of_zero_corrupts_nothing(kind: str) -> None:
         (
             {"kind": "mixture", "share": 0.96, "proportions": {"gaussian": 1, "pure_noise": 19}},
             "share",
-            r"at most 0\.9 of the training images .* share of 0\.96 makes it 0\.912: lower share or proportions\.pure_noise",
+            r"at most 0\.9 of the training images .* 0\.96 makes it 0\.912: lower share or proportions\.pure_noise",
         ),
         ({"share": 0.5}, "share", r"not permitted, got 0\.5; .*'none' has no settings; gaussian, .*mixture"),
         ({"kind": "paper_mixture", "share": 0.5}, "share", r"got 0\.5; .*'paper_mixture' has no settings; .*mixture"),
