@@ -296,7 +296,7 @@ def test_nothing_found_says_where_it_looked_and_what_helps(
         "  http://no.such.host.invalid/: its host name cannot be resolved",
         f"  http://127.0.0.1:{server.http.server_port}/empty/: does not offer the files",
         (
-            "set INTFF_DATA_DIR to a folder that holds mnist/ with the four IDX files, gzipped or not; "
+            "set INTFF_DATA_DIR to a folder that contains mnist/ with the four IDX files, gzipped or not; "
             "or use the data set digits, which needs no download"
         ),
     ]
