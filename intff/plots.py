@@ -270,7 +270,7 @@ def _theta(algorithm: Mapping[str, Any]) -> float | None:
 
 
 def _unit_layers(spec: Mapping[str, Any]) -> list[str]:
-    """The layers of each unit in the paper's notation; unless the algorithm is IntFF, each layer without parentheses."""
+    """The layers of each unit in the paper's notation; except for IntFF, each layer alone, without parentheses."""
     units = spec["architecture"]["units"]
     if spec["algorithm"]["kind"] == "intff":
         return [_layers(unit) for unit in units]
