@@ -13,7 +13,7 @@ from intff.spec.train import TrainSpec
 
 _BYTES = 4  # float32
 SCORED_AT_ONCE = 1000
-"""Images scored at once to measure accuracy; on a CPU they are processed in smaller chunks."""
+"""Images scored at once on a GPU, which the memory estimate assumes; on a CPU, fewer rows are computed at once."""
 _COPIES = 5  # weights, gradients, Adam's two moments, and the transposed weights used for scoring on a CPU
 
 
