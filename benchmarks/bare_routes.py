@@ -1,4 +1,4 @@
-"""Routes that take the prediction's body and compute nothing: the floor that the framework itself sets."""
+"""Routes that accept a prediction request and compute nothing, to measure the overhead of the framework itself."""
 
 from __future__ import annotations
 
@@ -31,41 +31,41 @@ app = FastAPI()
 
 
 class Images(BaseModel):
-    """One image after another, nested."""
+    """A list of images as nested lists."""
 
     images: list[list[list[float]]]
 
 
 @app.post("/dict")
 async def plain(body: dict[str, Any]) -> dict[str, Any]:
-    """The shortest route that one would write: any JSON object in, a dict out."""
+    """The simplest route: any JSON object in, a dict out."""
     del body
     return CONSTANT
 
 
 @app.post("/typed", response_model_exclude_none=True)
 async def typed(body: Images) -> Predictions:
-    """The one that the tutorial writes: pydantic checks what comes, and what goes out."""
+    """A route as in FastAPI's tutorial: pydantic validates the request and the response."""
     del body
     return Predictions.model_validate(CONSTANT)
 
 
 @app.post("/lean")
 async def lean(request: Request) -> JSONResponse:
-    """The leanest: the standard library's JSON on both sides, and nothing checked."""
+    """The leanest route: the standard library's JSON in both directions, without validation."""
     json.loads(await request.body())
     return JSONResponse(CONSTANT)
 
 
 @app.post("/bytes")
 async def raw(request: Request) -> Response:
-    """The same for a body that is not JSON: read, and answered."""
+    """The same for a body that is not JSON."""
     await request.body()
     return JSONResponse(CONSTANT)
 
 
 async def ceiling(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 -- ASGI's own shapes
-    """No framework at all: what this machine's server and the load generator can reach together."""
+    """No framework at all: the upper limit of the server and the load generator on this machine."""
     if scope["type"] != "http":
         return
     while (await receive()).get("more_body"):

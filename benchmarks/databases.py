@@ -1,4 +1,4 @@
-"""A PostgreSQL database for one benchmark, on the server that INTFF_TEST_DATABASE_URL names, dropped at its end."""
+"""A temporary PostgreSQL database for one benchmark, on the server given by INTFF_TEST_DATABASE_URL."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SERVER = os.environ.get("INTFF_TEST_DATABASE_URL", "postgresql+psycopg://root@1
 
 @contextmanager
 def new_database() -> Iterator[str]:
-    """An empty database's URL."""
+    """Create an empty database, yield its URL, and drop it at the end."""
     name = sql.Identifier(f"intff_benchmark_{os.getpid()}")
     with psycopg.connect(plain(_SERVER), autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
@@ -26,5 +26,5 @@ def new_database() -> Iterator[str]:
 
 
 def plain(url: str) -> str:
-    """The URL as the driver itself takes it."""
+    """The URL in the form that the driver itself accepts."""
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)

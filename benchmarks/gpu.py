@@ -1,9 +1,9 @@
-"""Training on a GPU: a run alone, many runs as one, the time to 98 %, and how far that is from what the device could.
+"""Training on a GPU: single runs, stacked runs, the time to 98 %, and a comparison with the limits of the device.
 
     python benchmarks/gpu.py [--rounds 3] [--device cpu]
 
-Needs MNIST in INTFF_DATA_DIR, or downloads it. With `--device cpu` it only compares runs alone with runs as one, of a
-small network on the bundled digits, and of the default network on 5,000 images of MNIST with `--mnist`.
+Uses MNIST from INTFF_DATA_DIR, or downloads it. With `--device cpu` it only compares single runs with stacked runs of
+a small network on the bundled digits, or with `--mnist` of the default network on 5,000 images of MNIST.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from intff.stacked import StackedTrainer, train_together
 RUNS = (1, 4, 16)
 BATCH = 256
 WIDTHS = (784, 200, 200, 200, 50, 50)
-_BYTES_OF_A_WEIGHT = 4 * 8  # its gradient written and read; itself and Adam's two moments read and written
+_BYTES_OF_A_WEIGHT = 4 * 8  # the gradient is written and read; the weight and Adam's two moments are read and written
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--mnist", action="store_true", help="with --device cpu: 5,000 images of MNIST, not the digits")
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        print("there is no CUDA device here: nothing is measured (--device cpu compares runs alone and as one)")
+        print("no CUDA device is available: nothing is measured (--device cpu compares single and stacked runs)")
         return
     if arguments.device == "cpu":
         print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, medians of {arguments.rounds} rounds\n")
@@ -53,7 +53,7 @@ _DIGITS: dict[str, Any] = {"dataset": "digits", "architecture": "64,(50,50),(20)
 
 
 def _many_runs(fields: dict[str, Any], rounds: int, settled: int) -> dict[str, float]:
-    """Compare epochs; the first `settled` ones of each run, in which steps are recorded, do not count."""
+    """Compare epoch times; the first `settled` epochs of each run, in which steps are recorded, are excluded."""
     rule = read_spec(fields).training.learning_rate
     cases: dict[str, Callable[[], list[float]]] = {
         "IntFF alone": lambda: _alone(_spec(fields)),
@@ -68,7 +68,7 @@ def _many_runs(fields: dict[str, Any], rounds: int, settled: int) -> dict[str, f
     for _ in range(rounds):
         for name, case in cases.items():
             found[name].append(statistics.median(case()[settled:]))
-    print("an epoch                            time   over one alone   over one as one")
+    print("one epoch                           time  / a single run   / a stack of one")
     alone, as_one = found["IntFF alone"], found["IntFF, 1 seeds as one"]
     for name, taken in found.items():
         ratios = [statistics.median(a / b for a, b in zip(taken, base, strict=True)) for base in (alone, as_one)]
@@ -81,27 +81,27 @@ def _many_runs(fields: dict[str, Any], rounds: int, settled: int) -> dict[str, f
 
 
 def _floor(seconds: dict[str, float]) -> None:
-    """What the device's products and memory would need for an epoch of 55,000 images, and the share that it is."""
+    """The lower bound on the time of an epoch of 55,000 images, from compute and memory bandwidth."""
     operations, traffic = _products_a_second(), _bytes_a_second()
     products = [below * above for below, above in pairwise(WIDTHS)]
     no_gradient_below = products[0] + products[3]  # the first layers of both units
     weights = sum(products) + sum(WIDTHS[1:])
     images = 55_000
-    print(f"the floor: {operations / 1e12:.1f} T multiply-adds a second in float32 products, {traffic / 1e9:.0f} GB/s")
+    print(f"lower bound: {operations / 1e12:.1f} T multiply-adds/s in float32 products, {traffic / 1e9:.0f} GB/s")
     for runs in RUNS:
         by_operations = runs * images * (3 * sum(products) - no_gradient_below) / operations
-        activations = 4 * BATCH * 6 * sum(WIDTHS)  # written and read, forward and back, before and after
+        activations = 4 * BATCH * 6 * sum(WIDTHS)  # pre-activations and activations, read and written, both passes
         by_bytes = runs * images / BATCH * (weights * _BYTES_OF_A_WEIGHT + activations) / traffic
         floor, taken = max(by_operations, by_bytes), seconds[f"IntFF, {runs} seeds as one"]
         print(
             f"  {runs:2} runs: operations {by_operations * 1000:.2f} ms, bytes {by_bytes * 1000:.2f} ms; "
-            f"{floor / taken:.1%} of the {taken * 1000:.1f} ms are the floor"
+            f"the lower bound is {floor / taken:.1%} of the measured {taken * 1000:.1f} ms"
         )
     print()
 
 
 def _time_to_98(rounds: int) -> None:
-    print("preset fast, seconds of training (98.00 % is the aim)")
+    print("preset fast, seconds of training (the target is 98.00 %)")
     ways: dict[str, Callable[[TrainSpec], Any]] = {"alone": train, "as one": lambda spec: train_together([spec])[0]}
     for name, way in ways.items():
         for seed in range(rounds):
@@ -127,14 +127,14 @@ def _seconds(events: Sequence[Event]) -> list[float]:
 
 
 def _products_a_second(size: int = 8192, times: int = 10) -> float:
-    """Multiply-adds a second of large float32 products, in the precision that training uses."""
+    """Multiply-adds per second of a large float32 matrix product, in the precision used in training."""
     square = torch.rand((size, size), device="cuda")
     taken = _timed(lambda: square @ square, times)
     return float(size**3 / taken)
 
 
 def _bytes_a_second(size: int = 2**30, times: int = 10) -> float:
-    """Bytes read and written a second by a copy within the device."""
+    """Bytes read and written per second by a copy within the device."""
     source = torch.empty(size, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
     return 2 * size / _timed(lambda: target.copy_(source), times)

@@ -1,7 +1,7 @@
-"""`GET /v1/jobs`, and what else reads jobs, over 100,000 jobs and 5 million epochs in PostgreSQL.
+"""`GET /v1/jobs` and other reads of jobs, with 100,000 jobs and 5 million epochs in PostgreSQL.
 
-`python -m benchmarks.job_listing`; makes a database of its own on the server that INTFF_TEST_DATABASE_URL
-names, fills it there, and drops it at the end.
+Run with `python -m benchmarks.job_listing`. It creates and fills a temporary database on the server given by
+INTFF_TEST_DATABASE_URL, and drops it at the end.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from store.schema import upgrade
 from store.statuses import JobStatus
 from store.tables import NO_OWNER
 
-_ID = "'job_' || lpad(to_hex(i), 26, '0')"  # of the real form; the newest is the highest
+_ID = "'job_' || lpad(to_hex(i), 26, '0')"  # in the real format; the newest job has the highest id
 
-# Half of the jobs are the open service's, a quarter each of two keys'.
+# Half of the jobs have no owner; two keys own a quarter each.
 _JOBS = f"""
 INSERT INTO jobs (id, owner, name, metadata, spec, queue, priority, request_sha256, status, cancel_requested,
     pause_requested, has_files, revision, attempt, losses, publishes, publish_after, lease_expires_at,
@@ -58,11 +58,11 @@ _METRICS = {
 
 
 def main() -> None:
-    """Fill, measure, print, drop."""
+    """Fill the database, measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=100_000)
-    parser.add_argument("--epochs", type=int, default=50, help="of each job")
-    parser.add_argument("--requests", type=int, default=500, help="of each kind")
+    parser.add_argument("--epochs", type=int, default=50, help="number of epochs of each job")
+    parser.add_argument("--requests", type=int, default=500, help="number of requests of each kind")
     options = parser.parse_args()
     with new_database() as url:
         engine = connect(url)
@@ -77,7 +77,7 @@ def main() -> None:
 def _fill(url: str, jobs: int, epochs: int) -> None:
     began = time.perf_counter()
     given = {"jobs": jobs, "epochs": epochs, "metrics": json.dumps(_METRICS), "spec": read_spec({}).model_dump_json()}
-    # Not by the store's own connections, which give up on a statement that takes so long.
+    # Not with the store's own connections, whose statement timeout is too short for this.
     with psycopg.connect(plain(url), autocommit=True) as connection:
         connection.execute("SET synchronous_commit = off")
         connection.execute(_JOBS.encode(), given)
@@ -111,7 +111,7 @@ def _reads(jobs: int) -> dict[str, Callable[[Session], Any]]:
 
 
 def _print_plans(engine: Engine, jobs: int) -> None:
-    """What PostgreSQL does for each query, as it is really sent."""
+    """Print PostgreSQL's plan for each query exactly as it is sent."""
     sent: list[tuple[str, Any]] = []
 
     def note(_connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
@@ -168,7 +168,7 @@ def _measure_requests(url: str, jobs: int, times: int) -> None:
                 for number in range(times + 20):
                     began = time.perf_counter()
                     answer = client.get(path)
-                    if number >= 20:  # noqa: PLR2004 -- the first few prepare statements and open connections
+                    if number >= 20:  # noqa: PLR2004 -- the first requests prepare statements and open connections
                         seconds.append(time.perf_counter() - began)
                     answer.raise_for_status()
                     size = len(answer.content)

@@ -1,7 +1,7 @@
-"""The same `model.onnx` behind LitServe, as its documentation has it; run by a Python that has it.
+"""Serves the same `model.onnx` with LitServe, following its documentation.
 
-`python litserve_server.py MODEL PORT MAX_BATCH_SIZE`, in an environment of its own: it shares
-nothing with this project but the model's file.
+Run with `python litserve_server.py MODEL PORT MAX_BATCH_SIZE` in a separate environment that has
+LitServe; it shares only the model file with this project.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import onnxruntime
 
 
 class Scorer(litserve.LitAPI):  # type: ignore[misc]  # not installed where this is checked
-    """JSON image in, goodness out, in the words of this project's own route."""
+    """Takes an image as JSON and returns its goodness, with the same fields as this project's route."""
 
     def setup(self, device: str) -> None:
         """Load the model as the service does."""
@@ -26,23 +26,23 @@ class Scorer(litserve.LitAPI):  # type: ignore[misc]  # not installed where this
         self.session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
         self.labels = [str(label) for label in range(10)]
 
-    # LitServe reads the annotations of this method and, as in its documentation, finds none.
+    # LitServe inspects this method's annotations; there are none, as in its documentation.
     def decode_request(self, request):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-        """One image, [1, 28, 28]."""
+        """Read one image, [1, 28, 28]."""
         return np.array(request["images"], np.float32).reshape(1, 28, 28) / np.float32(255)
 
     def predict(self, x: Any) -> Any:  # noqa: ANN401 -- LitServe's own shapes
-        """Score one image, or a batch of them that LitServe has stacked."""
+        """Score one image, or a batch stacked by LitServe."""
         if x.ndim == 3:  # noqa: PLR2004 -- channels, rows, columns
             return [output[0] for output in self.session.run(None, {"images": x[np.newaxis]})]
         return list(zip(*self.session.run(None, {"images": x}), strict=True))
 
     def unbatch(self, output: Any) -> Any:  # noqa: ANN401 -- LitServe's own shapes
-        """Each image's outputs are together already."""
+        """Return the outputs, which are already grouped by image."""
         return output
 
     def encode_response(self, output: Any) -> dict[str, Any]:  # noqa: ANN401 -- LitServe's own shapes
-        """The answer."""
+        """Build the response."""
         goodness, unit_goodness, probability = output
         second, best = np.partition(goodness, -2)[-2:]
         prediction = {

@@ -1,7 +1,7 @@
-"""Keeps a fixed number of connections busy with one request each, and tells how fast the answers came.
+"""Keeps a fixed number of connections busy with one request each, and measures the latency of the answers.
 
-A process of its own, on bare sockets and epoll, without a line per request that could be spared:
-what it measures is the server. Reads its orders as JSON from standard input, writes JSON.
+It is a separate process on raw sockets and epoll with as little work per request as possible, so
+that it measures the server. It reads its parameters as JSON from standard input and writes JSON.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CHUNK = 65536
 
 
 def main() -> None:
-    """Run one load."""
+    """Run one load test."""
     orders = json.loads(sys.stdin.read())
     json.dump(
         load(orders["port"], base64.b64decode(orders["request"]), orders["concurrency"], orders["seconds"]), sys.stdout
@@ -29,10 +29,10 @@ def main() -> None:
 
 
 def load(port: int, request: bytes, concurrency: int, seconds: float) -> dict[str, Any]:
-    """Send `request` over each connection again as soon as its answer is there.
+    """Send `request` over each connection repeatedly, each time as soon as the previous answer has arrived.
 
     Returns:
-        Answers per second, the latencies' quantiles in seconds, failures, and this process's CPU share.
+        Answers per second, latency quantiles in seconds, failures, and this process's CPU usage.
     """
     connections = [socket.create_connection(("127.0.0.1", port)) for _ in range(concurrency)]
     poll = select.epoll()
@@ -96,7 +96,7 @@ def _pump(
 
 
 def _length(start: bytes) -> int:
-    """How long an answer is, head and body; its head arrives in one piece."""
+    """The length of an answer, head and body; the head is assumed to arrive in one piece."""
     head = start.index(b"\r\n\r\n") + 4
     at = start[:head].lower().index(b"content-length:") + 15
     return head + int(start[at : start.index(b"\r\n", at)])

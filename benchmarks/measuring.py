@@ -1,4 +1,4 @@
-"""What the benchmarks share: servers as child processes, medians, and where it was measured."""
+"""Shared code of the benchmarks: servers as child processes, medians, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from service.address import listen
 
 
 class Server:
-    """A server under measurement, stopped in its tracks while another one is measured."""
+    """A server under measurement, which can be suspended while another one is measured."""
 
     def __init__(  # noqa: PLR0917 -- one server's whole description
         self,
@@ -46,11 +46,11 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """Of its first process."""
+        """The id of its first process."""
         return self._process.pid
 
     def wait(self, seconds: float = 60.0) -> None:
-        """Wait until it answers; its socket takes connections before that."""
+        """Wait until it answers; accepting connections is not enough."""
         until = time.monotonic() + seconds
         while True:
             with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
@@ -63,28 +63,28 @@ class Server:
             time.sleep(0.1)
 
     def cpu_seconds(self) -> float:
-        """Processor time of its processes so far."""
+        """CPU time of its processes so far."""
         first = psutil.Process(self.pid)
         times = [process.cpu_times() for process in (first, *first.children(recursive=True))]
         return float(sum(each.user + each.system for each in times))
 
     def pause(self) -> None:
-        """Let it use no processor at all."""
+        """Suspend it, so that it uses no CPU time."""
         os.killpg(self.pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """Let it run again."""
+        """Resume it."""
         os.killpg(self.pid, signal.SIGCONT)
 
     def stop(self) -> None:
-        """End it and whatever it has started."""
+        """Kill it and its child processes."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
 
 
 def uvicorn(name: str, app: str, log: Path, environment: Mapping[str, str] | None = None, *more: str) -> Server:
-    """One uvicorn process, with the command line by which `intff serve` starts its API."""
+    """Start one uvicorn process, with the same options as `intff serve` uses for its API."""
     with listen("127.0.0.1", 0) as opened:
         handle = opened.fileno()
         command = [sys.executable, "-m", "uvicorn", app, "--timeout-graceful-shutdown", "3", "--fd", str(handle), *more]
@@ -92,7 +92,7 @@ def uvicorn(name: str, app: str, log: Path, environment: Mapping[str, str] | Non
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
+    """A port that is currently free."""
     with socket.create_server(("127.0.0.1", 0)) as opened:
         port: int = opened.getsockname()[1]
         return port
@@ -100,11 +100,11 @@ def free_port() -> int:
 
 @contextmanager
 def running(servers: Sequence[Server]) -> Iterator[None]:
-    """Wait for the servers, hold all of them still, and stop them at the end."""
+    """Wait for the servers, suspend all of them, and stop them at the end."""
     try:
         for server in servers:
             server.wait()
-        time.sleep(2)  # what a server does after its start is not measured
+        time.sleep(2)  # excludes work that servers do just after their start
         for server in servers:
             server.pause()
         yield
@@ -114,17 +114,17 @@ def running(servers: Sequence[Server]) -> Iterator[None]:
 
 
 def machine() -> str:
-    """Where this is measured, and how busy it was."""
+    """The machine, and its load average."""
     load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
     return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, load average {load}"
 
 
 def median(values: Sequence[float]) -> float:
-    """The middle one."""
+    """The median."""
     return statistics.median(values)
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value that `share` of them do not exceed."""
+    """The value that a `share` of the values do not exceed."""
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)]

@@ -1,7 +1,8 @@
-"""How much memory a training process and an API process take, and what for.
+"""Measures how much memory a training process and an API process use, step by step.
 
-`python -m benchmarks.memory`; each part is a process of its own, read from /proc (Linux). Resident
-memory in MiB, and how much of it is not files (code that other processes share is).
+Run with `python -m benchmarks.memory`. Each part is a separate process, measured through /proc
+(Linux). Prints resident memory in MiB, how much of it is anonymous (not backed by files, such as
+code shared with other processes), and the peak.
 """
 
 from __future__ import annotations
@@ -49,16 +50,16 @@ def main() -> None:
 
 
 def _import() -> None:
-    """What the service imports, from the ground up, in this fresh process."""
+    """Import the service's dependencies one by one in this fresh process."""
     for module in _SERVICE_IMPORTS:
         importlib.import_module(module)
         _tell(f"import {module}")
 
 
 def _train() -> None:
-    """One training run, step by step, in this fresh process."""
+    """Run one training run step by step in this fresh process."""
     _tell("Python")
-    import torch  # noqa: PLC0415 -- what it takes is one of the lines
+    import torch  # noqa: PLC0415 -- its memory is measured
 
     _tell("torch imported")
     from intff.datasets import load  # noqa: PLC0415 -- the same
@@ -89,7 +90,7 @@ def _train() -> None:
 
 
 def _serve() -> None:
-    import httpx  # noqa: PLC0415 -- the other parts measure what imports take, and begin without any
+    import httpx  # noqa: PLC0415 -- the other parts measure imports, and must start without any
 
     from benchmarks.measuring import running, uvicorn  # noqa: PLC0415 -- the same
     from benchmarks.publishing import publish_model  # noqa: PLC0415 -- the same
@@ -113,7 +114,7 @@ def _serve() -> None:
             for _ in range(3):
                 headers = {"Content-Type": "application/json"}
                 client.post(path, content=many, headers=headers).raise_for_status()
-            tell(f"after 1,024 images in one request ({len(many) / _MIB:.1f} MiB of JSON), thrice")
+            tell(f"after 1,024 images in one request ({len(many) / _MIB:.1f} MiB of JSON), three times")
             for _ in range(200):
                 client.get("/v1/jobs").raise_for_status()
             client.get("/openapi.json").raise_for_status()

@@ -1,8 +1,8 @@
-"""What the service costs a job: the time until its first epoch begins, and what is written while it trains.
+"""The service's overhead for a job: the time until its first epoch begins, and the cost of its writes in training.
 
-`python -m benchmarks.overheads`. The first part submits jobs to a real `intff serve`, one after the
-other. The second trains one spec with epochs of about a second, by the trainer alone and as a worker
-does, in turn, on SQLite and on PostgreSQL (INTFF_TEST_DATABASE_URL).
+Run with `python -m benchmarks.overheads`. The first part submits jobs to a real `intff serve`, one
+after the other. The second part alternately trains one spec, with epochs of about a second, with
+the trainer alone and as a worker does, on SQLite and on PostgreSQL (INTFF_TEST_DATABASE_URL).
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ _LAYERS = "784,(200,200,200),(50,50)"
 def main() -> None:
     """Measure and print both parts."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=10, help="to submit in the first part")
-    parser.add_argument("--rounds", type=int, default=3, help="of the second part")
-    parser.add_argument("--epochs", type=int, default=15, help="of about a second, in the second part")
+    parser.add_argument("--jobs", type=int, default=10, help="number of jobs in the first part")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds of the second part")
+    parser.add_argument("--epochs", type=int, default=15, help="number of epochs of each run in the second part")
     options = parser.parse_args()
     print(machine())
     _measure_start(options.jobs)
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def _measure_start(jobs: int) -> None:
-    """From the request to the moment when the trainer has its data and network and begins."""
+    """Measure the time from the request until the trainer has loaded its data, built its network and begins."""
     specs = {
         "MNIST, 60,000 images": {"architecture": _LAYERS, "training": {"epochs": 1}},
         "digits, 1,797 images": {"dataset": "digits", "architecture": "64,(32),(16)", "training": {"epochs": 1}},
@@ -69,7 +69,7 @@ def _measure_start(jobs: int) -> None:
                 while not client.get(f"/v1/jobs/{job['id']}").json()["is_terminal"]:
                     time.sleep(0.05)
                 began.append(_first_epoch(home, job["id"]) - sent)
-            # The first one finds a cold worker.
+            # The first job meets a cold worker.
             print(
                 f"\n{name}: submit to answer {median(accepted[1:]) * 1e3:.0f} ms, submit to first epoch "
                 f"{median(began[1:]):.2f} s (longest of {jobs}: {max(began[1:]):.2f} s; "
@@ -85,37 +85,37 @@ def _service() -> Iterator[tuple[httpx.Client, Path]]:
         command = [str(Path(sys.executable).with_name("intff")), "serve", "--port", str(port)]
         with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as process:
             assert process.stderr is not None
-            process.stderr.readline()  # it says where it serves
-            time.sleep(15)  # the worker's process imports torch
+            process.stderr.readline()  # its address
+            time.sleep(15)  # until the worker's process has imported torch
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
                 yield client, home
             process.terminate()
 
 
 def _first_epoch(home: Path, job_id: str) -> float:
-    """When the worker's log says that the training began."""
+    """The time at which training began, by the worker's log."""
     for log in (home / "logs").glob("worker-*.log"):
         for line in log.read_text().splitlines():
             if job_id in line and '"training"' in line:
                 return datetime.fromisoformat(json.loads(line)["timestamp"]).timestamp()
-    msg = f"no worker's log says when {job_id} began"
+    msg = f"no worker's log contains the start of {job_id}"
     raise RuntimeError(msg)
 
 
 @dataclass
 class Run:
-    """One training run: from its first step to its result."""
+    """Measurements of one training run, from its first step to its result."""
 
     wall: float = 0.0
     cpu: float = 0.0
     aside: float = 0.0
-    """Seconds of the training thread that went into what is done with the trainer's events."""
+    """Seconds that the training thread spent on handling the trainer's events."""
     lease_cpu: float = 0.0
-    """Processor seconds of the thread that talks with the database meanwhile."""
+    """CPU seconds of the thread that talks to the database."""
 
 
 class TimedTrainer(Trainer):
-    """A trainer that notes how long its consumer keeps it waiting."""
+    """A trainer that measures how long its consumer keeps it waiting."""
 
     run_of: Run
 
@@ -134,12 +134,12 @@ class TimedTrainer(Trainer):
 
 
 class TimedLease(Lease):
-    """A lease that notes the processor time of its thread."""
+    """A lease that measures the CPU time of its thread."""
 
     cpu = 0.0
 
     def run(self) -> None:
-        """Renew, as ever."""
+        """Renew the lease, and record the CPU time at the end."""
         super().run()
         self.cpu = time.thread_time()
 
@@ -168,11 +168,11 @@ def _measure_writes(rounds: int, epochs: int) -> None:
             f"database thread {lease:.2%} of one core; as a worker / alone: wall x {wall:.3f}, CPU x {cpu:.3f}"
         )
     spread = [run.wall / median([each.wall for each in alone]) for run in alone]
-    print(f"(the runs alone differ by x {min(spread):.3f} to x {max(spread):.3f} from their own median)")
+    print(f"(wall times of the trainer alone range from x {min(spread):.3f} to x {max(spread):.3f} of their median)")
 
 
 def _spec_of_one_second(epochs: int) -> TrainSpec:
-    """A share of MNIST that takes about a second an epoch here."""
+    """A spec with as many MNIST images as this machine trains on in about a second per epoch."""
     whole = read_spec({"architecture": _LAYERS, "training": {"epochs": 1}})
     first = _train_alone(whole)
     images = min(55_000, int(55_000 / first.wall))
@@ -190,7 +190,7 @@ def _train_alone(spec: TrainSpec) -> Run:
 
 
 def _train_as_worker(spec: TrainSpec, url: str) -> Run:
-    """What `worker.tasks.train` does with a job, in this process."""
+    """Do what `worker.tasks.train` does with a job, in this process."""
     run = Run()
 
     class ThisTrainer(TimedTrainer):
@@ -200,7 +200,7 @@ def _train_as_worker(spec: TrainSpec, url: str) -> Run:
     upgrade(engine)
     opened = sessions(engine)
     claim = _claim(opened, spec)
-    vars(attempt)["Trainer"] = ThisTrainer  # what is measured stays as it is
+    vars(attempt)["Trainer"] = ThisTrainer  # replaced here, so that the measured code needs no change
     try:
         with TemporaryDirectory() as home, TimedLease(opened, claim, StopRequest()) as lease:
             Attempt(

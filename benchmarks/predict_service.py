@@ -1,8 +1,8 @@
-"""Predictions over HTTP, beside bare FastAPI routes and beside the same model behind LitServe, in turn.
+"""Predictions over HTTP, compared with bare FastAPI routes and with the same model served by LitServe.
 
-`python -m benchmarks.predict_service`; LitServe is installed into a throw-away environment, or
-`--litserve PYTHON` names one that has it. Every server gets its turn in every round while the
-others are stopped; a figure is the median of its rounds.
+Run with `python -m benchmarks.predict_service`. LitServe is installed into a temporary environment,
+unless `--litserve PYTHON` gives one that has it. Every server is measured in every round while the
+others are suspended; each result is the median over the rounds.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _HERE = Path(__file__).parent
 
 @dataclass
 class Contender:
-    """One route of one server, and what was measured of it at each concurrency."""
+    """One route of one server, and its measurements at each concurrency."""
 
     name: str
     server: Server
@@ -43,7 +43,7 @@ class Contender:
     rounds: dict[int, list[dict[str, float]]] = field(default_factory=dict)
 
     def of(self, concurrency: int, what: str) -> float:
-        """The median of its rounds."""
+        """The median over the rounds."""
         return median([each[what] for each in self.rounds[concurrency]])
 
 
@@ -58,7 +58,7 @@ def main() -> None:
             print(machine())
             for number in range(options.rounds):
                 for concurrency in CONCURRENCY:
-                    # Each time another one begins, so that none always follows the same.
+                    # Each round starts with a different one.
                     first = number % len(contenders)
                     for contender in contenders[first:] + contenders[:first]:
                         found = _measure(contender, concurrency, options.seconds)
@@ -71,7 +71,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--litserve", help="a Python that has LitServe, or `none` to leave it out")
+    parser.add_argument("--litserve", help="a Python that has LitServe, or `none` to skip LitServe")
     return parser.parse_args()
 
 
@@ -109,7 +109,7 @@ def _contenders(folder: Path, litserve: str | None) -> list[Contender]:
 
 
 def _publish(folder: Path) -> tuple[Path, dict[str, str], str]:
-    """A model that is really trained, stored as a worker stores it, and the settings of a service that has it."""
+    """Train and store a model as a worker does; returns its graph, the service's settings, and its id."""
     environment = {"INTFF_HOME": str(folder / "home")}
     model = publish_model(folder / "home", _SPEC)
     graph = folder / "home" / "artifacts" / model.prefix / "model.onnx"

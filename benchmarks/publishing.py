@@ -1,4 +1,4 @@
-"""A trained model in a home folder, put there by the same steps as a worker's."""
+"""Publishes a trained model in a home folder, in the same steps as a worker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from store.tables import Model
 
 
 def publish_model(home: Path, spec: Mapping[str, Any], epochs: int = 1) -> Model:
-    """Train for a little and publish, on the database and the artifact store of `home`."""
+    """Train briefly, and publish the model in the database and the artifact store of `home`."""
     settings = Settings(home=home)
     read = read_spec({**spec, "training": {"epochs": epochs}})
     engine = connect(settings.database_url)

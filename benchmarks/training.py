@@ -1,10 +1,10 @@
-"""Training and scoring beside plain PyTorch backpropagation of the same layers, interleaved in one run.
+"""Training and scoring, compared with plain PyTorch backpropagation through the same layers, interleaved in one run.
 
     python benchmarks/training.py [--rounds 15] [--threads 2]
 
-Prints, for 784-(200,200,200)-(50,50) and batches of 256: an epoch by IntFF over an epoch of a BP loop as one would
-write it (ReLU, fused Adam, data gathered once), and scoring 10,000 images over ten labels over BP's forward pass.
-"operations" are the multiply-adds of the matrix products, over BP's: the least that the ratio could be.
+For 784,(200,200,200),(50,50) and batches of 256, prints the time of an IntFF epoch relative to an epoch of a simple BP
+loop (ReLU, fused Adam, data gathered once), and of scoring 10,000 images for ten labels relative to BP's forward pass.
+"operations" is the ratio of the multiply-adds of the matrix products to BP's, a lower bound for the ratio of times.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from intff.runs import added
 from intff.spec import TrainSpec, read_spec
 
 WIDTHS = (784, 200, 200, 200, 50, 50, 10)
-IMAGES = 256 * 40  # of one shortened epoch; 60,000 would only take longer
+IMAGES = 256 * 40  # in one shortened epoch; 60,000 would only take longer
 BATCH = 256
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    # The plain loop has Adam meet denormal numbers once it knows these random labels by heart; ours does not.
+    # Without it, Adam's moments become denormal in the plain loop once these random labels are memorised; not in ours.
     torch.set_flush_denormal(True)
     images = torch.randint(256, (IMAGES, 1, 28, 28), dtype=torch.uint8)
     labels = torch.randint(10, (IMAGES,))
@@ -80,21 +80,21 @@ def main() -> None:
 
 
 def _operations(variants: int) -> int:
-    """Multiply-adds of the matrix products of a training step, for one image.
+    """Multiply-adds of the matrix products of a training step, per image.
 
     Args:
-        variants: of each image, labels that the units look at it under; 0 is backpropagation.
+        variants: number of labels that each image is paired with; 0 means backpropagation.
     """
     products = [below * above for below, above in pairwise(WIDTHS)]
     if variants == 0:
-        return 3 * sum(products) - products[0]  # forward, and both gradients but that of the images
+        return 3 * sum(products) - products[0]  # forward and both gradients, except the images'
     first, *rest = products[:-1]
-    # The first layer's image part is shared, and no gradient passes from the second unit into the first.
+    # The image part of the first layer is shared, and no gradient flows from the second unit into the first.
     return 2 * first + variants * (3 * sum(rest) - WIDTHS[3] * WIDTHS[4])
 
 
 def _overlay(negatives: int) -> TrainSpec:
-    """The label in the image, as in the paper, at the cost of one pass for each label."""
+    """The paper's label overlay, which needs one pass per label."""
     algorithm = {
         "label_encoding": "overlay",
         "negatives": {"kind": "wrong_label", "count": negatives},
@@ -115,7 +115,7 @@ def _compare(title: str, rounds: int, cases: dict[str, tuple[float, Callable[[],
     first = next(iter(seconds))
     print(f"{title:44}   time   operations")
     for name, (operations, _) in cases.items():
-        # Of each round, so that what else the machine does meets both sides.
+        # The ratio is taken within each round, so that other load on the machine affects both sides.
         ratio = statistics.median(a / b for a, b in zip(seconds[name], seconds[first], strict=True))
         print(f"  {name:32} {statistics.median(seconds[name]) * 1000:7.1f} ms   x {ratio:.2f}   x {operations:.2f}")
     print()

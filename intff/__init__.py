@@ -1,9 +1,9 @@
-"""The Integrated Forward-Forward algorithm as a library.
+"""A library for the Integrated Forward-Forward algorithm.
 
     from intff import read_spec, Trainer
 
-Names that need torch are imported when they are first used, so that a process that only
-reads specs stays small.
+Names that need torch are imported on first use, so that a process that only reads specs
+stays small.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from intff.stacked import train_together
     from intff.trainer import Trainer
 
-# Before torch is loaded: its threads sleep while they wait for each other. By default they spin, and beside any
-# other busy process a run on two cores then took up to ten times as long (docs/decisions/0005-threads.md).
+# Makes torch's threads sleep while waiting for each other; it must be set before torch is loaded. By default they
+# spin, and next to another busy process a run on two cores took up to ten times as long
+# (docs/decisions/0005-threads.md).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __all__ = ["IntffError", "Model", "TrainSpec", "Trainer", "load_model", "read_spec", "train", "train_together"]

@@ -1,4 +1,4 @@
-"""Adam with the learning rate as a tensor, and a step that is little more than torch's kernel."""
+"""Adam with the learning rate as a tensor and a step with little overhead beyond torch's kernel."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import torch
 from torch import Tensor, nn
 
 _TINY = 1e-30
-"""What a moment below this moves a weight by is lost in rounding, for Adam divides it by 1e-8 at least."""
+"""The update from a smaller moment is lost in rounding, since Adam divides it by at least 1e-8."""
 _STEPS_TO_DENORMAL = 100
-"""A moment that decays by 0.9 a step needs more than that from there to denormal numbers, below 1.2e-38."""
+"""From `_TINY`, a moment that decays by 0.9 per step takes more steps to become denormal, below 1.2e-38."""
 
 
 class Adam(torch.optim.Adam):
     """torch's fused Adam (arXiv 1412.6980).
 
     Args:
-        weights: to learn, all on one device.
+        weights: the parameters to optimise, all on one device.
     """
 
     def __init__(self, weights: Iterable[nn.Parameter]) -> None:
         weights = list(weights)
         device = weights[0].device
         on_gpu = device.type == "cuda"
-        # A tensor, for a recorded step reads it anew each time; float32 is what the kernel on CUDA takes.
+        # A tensor, so that a recorded step reads its current value; the CUDA kernel needs float32.
         rate = torch.zeros((), dtype=torch.float32 if on_gpu else torch.float64, device=device)
         super().__init__(weights, lr=rate, fused=True, capturable=on_gpu)
         self._weights = weights
@@ -46,9 +46,9 @@ class Adam(torch.optim.Adam):
 
     @torch.inference_mode()
     def step_by(self, gradients: Mapping[Tensor, Tensor]) -> None:
-        """What `step` does, to the last bit, for weights on a CPU that have these gradients; no other weight moves.
+        """Update the weights that have gradients here, with results identical to `step`; for weights on a CPU.
 
-        There, more than half of `step` on a small network is Python, and counting steps for each weight.
+        On a small network, more than half of the time of `step` is Python overhead and the per-weight step counts.
         """
         (group,) = self.param_groups
         beta1, beta2 = group["betas"]
@@ -74,10 +74,11 @@ class Adam(torch.optim.Adam):
 
     @torch.inference_mode()
     def drop_tiny_moments(self) -> None:
-        """Set moments to zero before they become denormal; on a CPU, and not in every step.
+        """Set moments to zero before they become denormal; on a CPU, once every `_STEPS_TO_DENORMAL` steps.
 
-        A weight whose gradients have died out has moments that decay until they are denormal, and with such numbers
-        some processors take many times as long: one weight in twelve of a ReLU network, after twelve epochs of MNIST.
+        If the gradients of a weight vanish, its moments decay until they are denormal, which makes arithmetic many
+        times slower on some processors. This affects one weight in twelve of a ReLU network after twelve epochs of
+        MNIST.
         """
         hundreds = int(self._steps[0]) // _STEPS_TO_DENORMAL
         if hundreds == self._cleaned:
@@ -88,7 +89,7 @@ class Adam(torch.optim.Adam):
                 torch.ops.aten.hardshrink(state[name], _TINY, out=state[name])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """See `torch.optim.Optimizer`; before the first step, for a recorded one goes on with the tensors it had."""
+        """See `torch.optim.Optimizer`; call it before the first step, since a recorded step keeps its tensors."""
         super().load_state_dict(state_dict)
         for weight, steps in zip(self._weights, self._steps, strict=True):
             state = self.state[weight]

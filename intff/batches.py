@@ -1,4 +1,4 @@
-"""One epoch's training data: shuffled, shifted, with its negatives, cut into batches."""
+"""The training data of one epoch: shuffled, shifted at random, with negatives, and split into batches."""
 
 from __future__ import annotations
 
@@ -17,39 +17,36 @@ class Batch(NamedTuple):
     """One training step's data."""
 
     images: Tensor
-    """Floats of 0 to 1, [batch, channels, height, width]"""
+    """Floats from 0 to 1, [batch, channels, height, width]"""
     labels: Tensor
     """[batch]"""
     negatives: Tensor
-    """What they are made of, [batch, ...]; see `LocalObjective`"""
+    """Source of the negative data, [batch, ...]; see `LocalObjective`"""
 
 
 class Movable:
-    """Images with black margins, so that each may be cut out a little beside its place.
+    """Images with black margins, from which shifted images are cropped.
 
     Args:
         images: bytes, [images, channels, height, width], on the training device.
-        jitter: the largest shift in each direction, in pixels; 0 leaves every image in its place.
+        jitter: the largest shift in each direction, in pixels; 0 for no shifts.
     """
 
     def __init__(self, images: Tensor, jitter: int) -> None:
         self.jitter = jitter
         self._shape = images.shape[1:]
-        if jitter:  # and a black image at the end, for a cut is a run of bytes that may reach beyond its own image
+        if jitter:  # plus a black image at the end: a crop is a run of bytes that may pass the end of its image
             images = pad(images, (*(jitter,) * 4, 0, 0, 0, 1))
         self._wide = images.shape[1:]
         self._size = self._wide.numel()
         self._bytes = images.flatten()
 
     def starts(self, order: Tensor, generator: Generator) -> Tensor:
-        """Where cuts begin: of images in this order, each moved by its own random number of pixels.
+        """Byte offsets of crops of images, each shifted by its own random number of pixels.
 
         Args:
-            order: which image stands where, [n], on the CPU.
+            order: image numbers, [n], on the CPU.
             generator: draws the shifts.
-
-        Returns:
-            [n], on the CPU.
         """
         if self.jitter == 0:
             return order * self._size
@@ -58,20 +55,20 @@ class Movable:
         return order * self._size + shifts // span * self._wide[-1] + shifts % span
 
     def cut(self, starts: Tensor) -> Tensor:
-        """Images whose bytes begin there, [...] to bytes, [..., channels, height, width]."""
+        """Crop the images at byte offsets, [...], to bytes, [..., channels, height, width]."""
         runs = self._bytes.as_strided((len(self._bytes) - self._size + 1, self._size), (1, 1))
         _, height, width = self._shape
         cuts = runs.index_select(0, starts.flatten()).view(*starts.shape, *self._wide)
         return cuts[..., :height, :width]
 
     def batch(self, starts: Tensor, labels: Tensor, negatives: Tensor) -> Batch:
-        """A step's data, as floats."""
+        """The data of one step, with images as floats."""
         return Batch(as_floats(self.cut(starts)), labels, negatives)
 
 
 @dataclass(frozen=True)
 class Shuffled:
-    """An epoch's images in its order; each is made when it is asked for, for whoever needs only some at a time."""
+    """An epoch's images in shuffled order, cropped on access for callers that need only some at a time."""
 
     images: Movable
     starts: Tensor
@@ -81,16 +78,16 @@ class Shuffled:
 
 
 class Epoch(NamedTuple):
-    """Everything random about an epoch."""
+    """All random data of an epoch."""
 
     images: Shuffled
     labels: Tensor
     """[images]"""
     negatives: Tensor
-    """What they are made of, [images, ...]; see `LocalObjective`"""
+    """Source of the negative data, [images, ...]; see `LocalObjective`"""
 
     def parts(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Where images begin (see `Movable.batch`), labels and negatives of each step; the last may have fewer."""
+        """Yield the offsets (for `Movable.batch`), labels and negatives of each step; the last may be smaller."""
         for start in range(0, len(self.labels), size):
             part = slice(start, start + size)
             yield self.images.starts[part], self.labels[part], self.negatives[part]
@@ -105,15 +102,15 @@ def draw_epoch(
     draw_negatives: Callable[[Shuffled, Tensor, Generator], Tensor],
     first: int = 0,
 ) -> Epoch:
-    """Draw all that is random about an epoch, before its first step.
+    """Draw all random data of an epoch, before its first step.
 
     Args:
-        images: to learn from.
-        labels: their class numbers, [images], on the training device.
-        seed: the spec's.
+        images: the training images, possibly of several runs.
+        labels: class numbers of this run's images, [images], on the training device.
+        seed: the spec's seed.
         epoch: from 1.
-        draw_negatives: gives what negatives are made of, for shuffled images, and shuffled labels on the CPU.
-        first: the number among `images` of the one that the first label belongs to.
+        draw_negatives: maps shuffled images, shuffled labels on the CPU and a generator to the source of the negatives.
+        first: the position in `images` of the image that the first label belongs to.
     """
     generator = seeded(seed, "epoch", epoch)
     order = torch.randperm(len(labels), generator=generator)
@@ -123,6 +120,6 @@ def draw_epoch(
 
 
 def as_floats(images: Tensor) -> Tensor:
-    """Bytes to floats of 0 to 1, of any shape."""
-    # In place: bytes that are divided are made floats in memory of their own first.
+    """Convert bytes of any shape to floats from 0 to 1."""
+    # Converting first and dividing in place saves the temporary tensor of dividing bytes.
     return images.to(torch.get_default_dtype()).div_(255)

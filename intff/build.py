@@ -1,4 +1,4 @@
-"""The only place where a spec becomes objects."""
+"""Builds objects from a spec; nothing else does."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from intff.spec import layers as spec_layers
 from intff.spec.shapes import Shape, padding
 from intff.units import HiddenUnit
 
-_EMBEDDING_DEVIATION = 1.0  # as strong as what a normalised input gives a layer: a weaker one is long overheard
+_EMBEDDING_DEVIATION = 1.0  # as large as the pre-activations of a normalised input; smaller ones are long ignored
 
 
 def build_network(spec: TrainSpec) -> Network:
-    """A network with its initial weights, on the CPU."""
+    """Build a network with its initial weights on the CPU."""
     generator = seeded(spec.training.seed, "weights")
     classes = len(spec.dataset.labels)
     layers = _layers(spec, generator)
     algorithm = spec.algorithm
     if isinstance(algorithm, BP):
         outputs = spec.architecture.shapes[-1][-1]
-        hidden = list(layers)  # drawn before the head, so that every algorithm begins with the same ones
+        hidden = list(layers)  # drawn before the head, so that every algorithm starts with the same hidden layers
         head = linear(torch.Size(outputs).numel(), classes, generator)
         return BackpropNetwork(hidden, head, NORMALIZATIONS.get(algorithm.normalization))
     normalization = NORMALIZATIONS[algorithm.normalization]
-    # A generator of their own, so that every encoding begins with the same layers.
+    # A separate generator, so that every encoding starts with the same layers.
     vectors = seeded(spec.training.seed, "embeddings")
     units = []
     for unit, shapes in zip(spec.architecture.units, spec.architecture.shapes, strict=True):
@@ -63,7 +63,7 @@ def build_network(spec: TrainSpec) -> Network:
 
 
 def build_objective(spec: TrainSpec, network: Network) -> Objective:
-    """What the trainer minimises for this network."""
+    """Build the objective that training minimises."""
     if isinstance(network, BackpropNetwork):
         return CrossEntropyObjective(network)
     assert not isinstance(spec.algorithm, BP)
@@ -76,23 +76,20 @@ def build_objective(spec: TrainSpec, network: Network) -> Objective:
 
 
 def build_schedule(spec: TrainSpec) -> Schedule:
-    """How the learning rate changes over this run."""
+    """Build the learning rate schedule of a run."""
     return warmed_up(SCHEDULES[spec.training.schedule], spec.training.warmup)
 
 
 def draw_negatives(  # noqa: PLR0911 -- one for each kind
     spec: TrainSpec, images: Tensor | Shuffled, labels: Tensor, generator: Generator
 ) -> Tensor:
-    """What one epoch's negatives are made of; see `LocalObjective`.
+    """Draw the source of one epoch's negatives; see `LocalObjective`.
 
     Args:
         spec: of the run.
         images: bytes, [images, channels, height, width], on the training device.
         labels: class numbers, [images], on the CPU.
         generator: draws everything.
-
-    Returns:
-        [images, ...]; none, [images, 0], for backpropagation.
     """
     if isinstance(spec.algorithm, BP):
         return labels.new_empty((len(labels), 0))
@@ -118,10 +115,10 @@ def draw_negatives(  # noqa: PLR0911 -- one for each kind
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that a spec's `training.device` means here.
+    """The device that `training.device` selects on this machine.
 
     Raises:
-        DeviceUnavailable: `cuda` was asked for and there is none.
+        DeviceUnavailable: `cuda` was requested but is not available.
     """
     if name == "cuda" and not torch.cuda.is_available():
         msg = "training.device is cuda, but this process has no CUDA device; use auto or cpu"
@@ -130,7 +127,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def _layers(spec: TrainSpec, generator: Generator) -> Iterator[Layer]:
-    """Every layer from input to output, whatever unit it is in."""
+    """Build every layer from input to output, across all units."""
     before: Shape = spec.dataset.image_shape
     activation = ACTIVATIONS[spec.architecture.activation]
     for unit, shapes in zip(spec.architecture.units, spec.architecture.shapes, strict=True):

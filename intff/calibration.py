@@ -1,4 +1,4 @@
-"""What each hidden unit counts in the score, fitted to the validation images: later units often add little."""
+"""Fits the hidden units' weights in the score to the validation images, since later units often add little."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 _STEPS = 100
-_PULL = 1e-3  # towards equal weights, where the images do not say
+_PULL = 1e-3  # regularisation towards equal weights
 
 
 def fitted_unit_weights(unit_goodness: Tensor, labels: Tensor) -> Tensor:
-    """Weights of the units whose weighted goodness, as a softmax's logits, fits the labels best; none is negative.
+    """Fit non-negative unit weights by cross-entropy, with the weighted goodness as logits.
 
     Args:
         unit_goodness: [images, units, labels].
         labels: true class numbers, [images].
 
     Returns:
-        [units], with mean one: only their proportions decide.
+        Weights, [units], scaled to mean one, since only their ratios affect predictions.
     """
     goodness = unit_goodness.detach().double()
-    goodness = goodness / goodness.std().clamp_min(1e-12)  # so that the steps fit any scale of goodness
+    goodness = goodness / goodness.std().clamp_min(1e-12)  # makes the fit independent of the scale of goodness
     units = goodness.shape[1]
-    # The last number is the softmax's sharpness, which no prediction depends on.
+    # The last entry is the log of an inverse temperature, which does not affect predictions.
     logs = torch.zeros(units + 1, dtype=torch.double, device=goodness.device, requires_grad=True)
     optimizer = torch.optim.LBFGS([logs], max_iter=_STEPS, line_search_fn="strong_wolfe")
 

@@ -1,8 +1,8 @@
-"""A training step's gradients in networks of dense layers, by the chain rule written out.
+"""Gradients of a training step for networks of dense layers, computed by explicit formulas instead of autograd.
 
-They are those that autograd finds, but for rounding. Where the kernels of a step take a few milliseconds, autograd's
-own work is a third of it, and more than the short chains of local losses need: from a unit's goodness back to its
-input and no further (paper sections 3.2 and 6.2).
+They equal autograd's up to rounding. If the kernels of a step take only a few milliseconds, autograd's overhead is a
+third of the step. Local losses do not need it: gradients flow from a unit's goodness back to its input and no further
+(paper sections 3.2 and 6.2).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from intff.objectives import CrossEntropyObjective, LocalObjective, Objective, S
 
 
 def applies_to(objective: Objective) -> bool:
-    """Whether a network has nothing but dense layers, and all derivatives are known here."""
+    """Whether the network has only dense layers, and all derivatives are implemented here."""
     if isinstance(objective, CrossEntropyObjective):
         return _are_dense(objective.network.layers)
     network = objective.network
@@ -36,10 +36,10 @@ def _are_dense(layers: Iterable[Layer]) -> bool:
 
 
 class ChainRule:
-    """An objective's gradients.
+    """Computes an objective's losses and gradients.
 
     Args:
-        objective: one that the chain rule `applies_to`.
+        objective: one for which `applies_to` is true.
     """
 
     def __init__(self, objective: Objective) -> None:
@@ -54,12 +54,12 @@ class ChainRule:
 
     @torch.inference_mode()
     def gradients(self, images: Tensor, labels: Tensor, negatives: Tensor) -> tuple[StepLosses, Gradients]:
-        """One batch's losses, and the gradient of their total in each of the network's parameters.
+        """The losses of a batch, and the gradient of their total with respect to each of the network's parameters.
 
         Args:
-            images: floats of 0 to 1, [batch, channels, height, width].
+            images: floats from 0 to 1, [batch, channels, height, width].
             labels: true class numbers, [batch].
-            negatives: what they are made of, [batch, ...]; see `LocalObjective`.
+            negatives: source of the negative data, [batch, ...]; see `LocalObjective`.
         """
         objective = self._objective
         if isinstance(objective, CrossEntropyObjective):
@@ -77,7 +77,7 @@ class ChainRule:
     def one_by_one(
         self, images: Tensor, labels: Tensor, negatives: Tensor, step: Callable[[Gradients], None], steps: int
     ) -> StepLosses:
-        """See `LocalObjective.one_by_one`; `step` takes the gradients of one unit."""
+        """See `LocalObjective.one_by_one`; `step` receives the gradients of one unit or of the softmax layer."""
         objective = self._objective
         assert isinstance(objective, LocalObjective)
         images, labels, variants = objective.data(images, labels, negatives)
@@ -100,10 +100,10 @@ class ChainRule:
     def _look(
         self, objective: LocalObjective, chain: Chain, activations: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """A unit's loss and the goodness behind it, [batch, 1 + negatives], after its gradients are found."""
+        """Compute a unit's gradients, and return its loss and goodness, [batch, 1 + negatives]."""
         goodness, back = _goodness(objective.network, activations, labels)
         is_pair = objective.source == "images"
-        if is_pair:  # the positive images stand above the negative ones
+        if is_pair:  # positive images come before negative images
             goodness = goodness.view(2, -1).t()
         loss, gradient = OF_LOSSES[objective.loss](goodness, objective.theta)
         chain.back(back(gradient.t().reshape(-1, 1) if is_pair else gradient))
@@ -123,7 +123,7 @@ class ChainRule:
 
 
 class _Losses:
-    """What the units' losses and goodness amount to."""
+    """Collects the units' losses and goodness."""
 
     def __init__(self) -> None:
         self._losses: list[Tensor] = []
@@ -131,19 +131,19 @@ class _Losses:
         self.entropy: Tensor | None = None
 
     def add(self, loss: Tensor, goodness: Tensor) -> None:
-        """A unit's."""
+        """Add those of one unit."""
         self._losses.append(loss)
         self._goodness.append(goodness)
 
     def of_step(self) -> StepLosses:
-        """All together."""
+        """Combine them into the losses of the step."""
         losses, goodness = torch.stack(self._losses), torch.stack(self._goodness)  # [units, batch, 1 + negatives]
         total = losses.sum() if self.entropy is None else losses.sum() + self.entropy
         return StepLosses(total, losses, goodness[..., 0].mean(dim=1), goodness[..., 1:].mean(dim=(1, 2)))
 
 
 def _goodness(network: GoodnessNetwork, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Goodness of each image's labels, [images, labels], and what leads from its gradient to the activations'."""
+    """Goodness of each image's labels, [images, labels], and a function that maps its gradient to the activations'."""
     goodness = network.goodness
     if not isinstance(network.encoding, Groups):
         return goodness(hidden).view_as(labels), lambda gradient: of_goodness(goodness, hidden, gradient.flatten())

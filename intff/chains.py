@@ -1,4 +1,4 @@
-"""Dense layers forth and back: what they give, and the gradients of their weights from that of what they gave."""
+"""Forward and backward passes of dense layers, with explicit gradients of their weights."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from intff.normalization import Normalization, normalized
 from intff.units import HiddenUnit
 
 Gradients = dict[Tensor, Tensor]
-"""Of each weight; filled on the way back."""
+"""The gradient of each weight; filled in by the backward pass."""
 
 
 class _Linear:
-    """A dense layer apart from its activation."""
+    """A dense layer without its activation."""
 
     def __init__(self, layer: nn.Linear | Layer, found: Gradients) -> None:
         assert isinstance(layer, nn.Linear | Dense)
         self.weight, self.bias, self._found = layer.weight, layer.bias, found
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """[rows, inputs] to [rows, neurons]."""
+        """Map [rows, inputs] to [rows, neurons]."""
         self._inputs = inputs
-        # torch's own begins with a pass that writes the biases; here they meet what is still in the cache.
+        # torch.nn.functional.linear first writes the biases in a pass of its own; here the product is still in cache.
         return torch.mm(inputs, self.weight.t()).add_(self.bias)
 
     def back(self, gradient: Tensor) -> None:
-        """Of what `forward` gave last, [rows, neurons]."""
+        """Store the weights' gradients, given that of the last output, [rows, neurons]."""
         self._found[self.bias] = gradient.sum(dim=0)
         self._found[self.weight] = gradient.t() @ self._inputs
 
 
 class Softmax(_Linear):
-    """A softmax layer with its cross-entropy."""
+    """A softmax layer with cross-entropy loss."""
 
     def loss(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The batch's mean, and its gradient in the logits, [batch, labels]."""
+        """The mean loss of the batch, and its gradient with respect to the logits, [batch, labels]."""
         logarithms = log_softmax(self.forward(inputs), dim=1)
         gradient = logarithms.exp()
         gradient.scatter_add_(1, labels.unsqueeze(1), gradient.new_full((len(labels), 1), -1)).div_(len(labels))
@@ -52,17 +52,17 @@ class Softmax(_Linear):
 
 
 class _Entry(Protocol):
-    """From a unit's inputs to what its first activation is given; gradients of inputs are not wanted."""
+    """Maps a unit's inputs to the pre-activations of its first layer; the inputs need no gradient."""
 
     def forward(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """[rows, neurons], for images or activations, [images or rows, ...], and labels, [images, variants]."""
+        """Map images or activations, [images or rows, ...], and labels, [images, variants], to [rows, neurons]."""
 
     def back(self, gradient: Tensor) -> None:
-        """Of what `forward` gave last; it may be overwritten."""
+        """Store the weights' gradients, given that of the last output, which may be overwritten."""
 
 
 class _Plain(_Linear):
-    """The inputs alone."""
+    """The first layer of inputs into which no label enters."""
 
     def __init__(self, layer: Layer, normalization: Normalization | None, found: Gradients) -> None:
         super().__init__(layer, found)
@@ -75,7 +75,7 @@ class _Plain(_Linear):
 
 
 class _Overlaid:
-    """Images under labels' pixels, without copies of the images; see `HiddenUnit.overlaid`."""
+    """The first layer of images with label overlays, without copying the images; see `HiddenUnit.overlaid`."""
 
     def __init__(self, unit: HiddenUnit, overlay: Overlay, found: Gradients) -> None:
         layer = unit.layers[0]
@@ -102,13 +102,13 @@ class _Overlaid:
 
 
 class _Embedded:
-    """The inputs, and each label's vector added to them."""
+    """The first layer with a label embedding added to its pre-activations."""
 
     def __init__(self, plain: _Plain, embedding: nn.Parameter, found: Gradients, *, is_first: bool) -> None:
         self._plain, self._embedding, self._found, self._is_first = plain, embedding, found, is_first
 
     def forward(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        self._labels = labels if self._is_first else labels.reshape(-1, 1)  # a row for each label, after the first unit
+        self._labels = labels if self._is_first else labels.reshape(-1, 1)  # later units: a row per label
         vectors = nn.functional.embedding(self._labels, self._embedding)
         return (self._plain.forward(inputs).unsqueeze(1) + vectors).flatten(0, 1)
 
@@ -119,7 +119,7 @@ class _Embedded:
 
 
 class Chain:
-    """Dense layers, from an entry on."""
+    """A sequence of dense layers; an entry handles the first one."""
 
     def __init__(self, layers: Sequence[Layer], entry: _Entry, found: Gradients) -> None:
         self._entry = entry
@@ -128,7 +128,7 @@ class Chain:
         self._passed: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """Activations of the last layer, [rows, neurons]."""
+        """The activations of the last layer, [rows, neurons]."""
         first, *rest = self._activations
         before = self._entry.forward(inputs, labels)
         after = first(before)
@@ -140,7 +140,7 @@ class Chain:
         return after
 
     def back(self, gradient: Tensor) -> None:
-        """Of those activations; it may be overwritten."""
+        """Store the weights' gradients, given that of the last activations, which may be overwritten."""
         for number in reversed(range(len(self._passed))):
             gradient = OF_ACTIVATIONS[self._activations[number]](gradient, *self._passed[number])
             if number == 0:
@@ -152,7 +152,7 @@ class Chain:
 
 
 def of_unit(network: GoodnessNetwork, number: int, found: Gradients) -> Chain:
-    """The chain of a unit, whose labels are class numbers, [images, variants]."""
+    """The chain of one unit; its labels are class numbers, [images, variants]."""
     unit, encoding, is_first = network.units[number], network.encoding, number == 0
     entry: _Entry = _Plain(unit.layers[0], unit.normalization, found)
     if isinstance(encoding, Overlay) and is_first:

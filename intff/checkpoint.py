@@ -1,4 +1,4 @@
-"""Checkpoints: all that is needed to go on from an epoch's end, as safetensors and JSON; nothing is unpickled."""
+"""Checkpoints: everything needed to resume from the end of an epoch, as safetensors and JSON, without pickle."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ _FACTS = "checkpoint.json"
 
 @dataclass
 class History:
-    """What a run remembers from epoch to epoch, beside its weights and its optimizer."""
+    """State that a run keeps between epochs, besides its weights and its optimizer."""
 
     epoch: int = 0
-    """Epochs that are done."""
+    """Finished epochs."""
     train_seconds: float = 0.0
     validation_accuracies: list[float] = field(default_factory=list)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
-    """Of the best epoch so far; kept only under early stopping."""
+    """Weights of the best epoch so far; kept only with early stopping."""
 
     @property
     def best_epoch(self) -> int:
-        """The first epoch with the highest validation accuracy; 0 before the first."""
+        """The first epoch with the highest validation accuracy; 0 before the first epoch ends."""
         accuracies = self.validation_accuracies
         return accuracies.index(max(accuracies)) + 1 if accuracies else 0
 
     def record(self, epoch: int, seconds: float, validation_accuracy: float) -> None:
-        """Take note of a finished epoch."""
+        """Record a finished epoch."""
         self.epoch = epoch
         self.train_seconds += seconds
         self.validation_accuracies.append(validation_accuracy)
 
 
 def save(folder: Path, spec: TrainSpec, network: Network, optimizer: torch.optim.Optimizer, history: History) -> None:
-    """Write a checkpoint into a folder that does not exist yet; it is whole and on the disk, or not there."""
+    """Write a checkpoint to a new folder, atomically and durably."""
     tensors = {f"network.{name}": weight for name, weight in network.state_dict().items()}
     tensors |= {f"best.{name}": weight for name, weight in history.best_weights.items()}
     for number, state in optimizer.state_dict()["state"].items():
@@ -59,7 +59,7 @@ def save(folder: Path, spec: TrainSpec, network: Network, optimizer: torch.optim
             "version": 1,
             "spec": spec.model_dump(mode="json"),
             "history": {key: value for key, value in asdict(history).items() if key != "best_weights"},
-            # The order of sums, and so the last bits of the weights, depend on it.
+            # The order of summation, and therefore the last bits of the weights, depends on it.
             "threads": torch.get_num_threads(),
             "tensors_sha256": sha256(filling / _TENSORS),
         }
@@ -68,26 +68,29 @@ def save(folder: Path, spec: TrainSpec, network: Network, optimizer: torch.optim
 
 
 def load(folder: Path, spec: TrainSpec, network: Network, optimizer: torch.optim.Optimizer) -> History:
-    """Put a checkpoint's weights and optimizer state in place, and its number of threads.
+    """Restore a checkpoint's weights, optimizer state and number of threads.
+
+    Returns:
+        The run's history.
 
     Raises:
-        CheckpointError: it is missing, damaged, or of another spec.
-        OutOfMemory: it does not fit beside the network.
+        CheckpointError: the checkpoint is missing, damaged, or of another spec.
+        OutOfMemory: there is not enough memory to load it.
     """
     facts, tensors = _read(folder)
     if not _is_of(spec, facts.get("spec")):
-        msg = f"the checkpoint {folder} belongs to another spec; a run goes on only with its own"
+        msg = f"the checkpoint {folder} belongs to another spec; a run can only resume from its own checkpoint"
         raise CheckpointError(msg)
     try:
         with named_memory_errors():
             return _put_in_place(facts, tensors, network, optimizer)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # whole, but written by another build
-        msg = f"the checkpoint {folder} does not fit this build's network and optimizer: {error}"
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # intact, but written by another version
+        msg = f"the checkpoint {folder} does not fit this version's network and optimizer: {error}"
         raise CheckpointError(msg) from error
 
 
 def _is_of(spec: TrainSpec, written: Any) -> bool:  # noqa: ANN401 -- whatever JSON has
-    """Whether a spec that was written down is this one; an earlier version's lacks the fields that are new since."""
+    """Whether a saved spec equals this one; one saved by an earlier version lacks fields added since."""
     try:
         return read_spec(written) == spec
     except SpecError:
@@ -115,13 +118,13 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         facts = json.loads((folder / _FACTS).read_bytes())
         if facts["sha256"] != _digest({name: fact for name, fact in facts.items() if name != "sha256"}):
-            msg = f"the checkpoint {folder} is damaged: {_FACTS} does not have the SHA-256 noted in it"
+            msg = f"the checkpoint {folder} is damaged: {_FACTS} does not match its SHA-256"
             raise CheckpointError(msg)
         if facts["version"] != 1:
-            msg = f"the checkpoint {folder} has version {facts['version']}; this build reads version 1"
+            msg = f"the checkpoint {folder} has version {facts['version']}; this version of intff reads version 1"
             raise CheckpointError(msg)
         if sha256(folder / _TENSORS) != facts["tensors_sha256"]:
-            msg = f"the checkpoint {folder} is damaged: {_TENSORS} does not have the SHA-256 noted in {_FACTS}"
+            msg = f"the checkpoint {folder} is damaged: {_TENSORS} does not match its SHA-256 in {_FACTS}"
             raise CheckpointError(msg)
         return facts, safetensors.torch.load_file(folder / _TENSORS)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:

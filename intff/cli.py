@@ -1,4 +1,4 @@
-"""The one command `intff`, assembled from the entry points of group `intff.commands`."""
+"""The `intff` command, assembled from the entry points in the group `intff.commands`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from intff.errors import IntffError, MissingExtra, SpecError
 
 
 class _Assembled(click.Group):
-    """Loads a command's code only when that command is asked for."""
+    """A command group that imports a command only when it is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
@@ -49,7 +49,7 @@ def intff() -> None:
 
 
 def main() -> None:
-    """Run the command; exit 0 when done, 1 when it failed, 2 on wrong usage."""
+    """Run the command; exit with 0 on success, 1 on failure, 2 on incorrect usage, and 130 when interrupted."""
     try:
         code = intff.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -64,7 +64,7 @@ def main() -> None:
         sys.exit(2)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] in {"intff", "store", "service", "worker"}:
-            raise  # a fault of ours, not a missing package
+            raise  # a bug in this project, not a missing package
         message = f"this command needs the package {error.name}; install it with: pip install 'intff[train]'"
         click.echo(f"error: {message}", err=True)
         sys.exit(1)

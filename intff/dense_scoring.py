@@ -1,12 +1,13 @@
-"""Scoring by a network of dense layers on a CPU: its own scores but for rounding, in fewer passes over memory.
+"""Fast scoring with a network of dense layers on a CPU.
 
-What it does otherwise than the network itself, each measured in docs/measurements.md:
+The scores equal the network's own up to rounding but need fewer passes over memory. The differences to the network's
+forward pass, each measured in docs/measurements.md:
 
-- Images go through all units in pieces that the processor's caches hold.
-- Layers write to two buffers for each width in turns. New memory is seldom the memory that was just freed: torch asks
-  for aligned blocks, and glibc looks for one that is larger by the alignment than the block that waits there.
-- Weights are laid out as the matrix product reads them fastest.
-- The sum of squares of a unit's activations is found once, for its goodness and for the next unit's normalisation.
+- Images go through all units in chunks that fit in the processor's caches.
+- Layers of one width write alternately to two buffers. Newly allocated memory is rarely the memory just freed: torch
+  requests aligned blocks, so glibc looks for a block that is larger by the alignment than the one just freed.
+- Weights are stored in the layout that is fastest for the matrix product.
+- The sum of squares of a unit's activations is computed once, for its goodness and for the next unit's normalisation.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from intff.normalization import needs_total, normalized, scale
 from intff.units import HiddenUnit, Overlaid
 
 ACTIVATIONS_AT_ONCE = 500_000
-"""Of the widest layer: the caches do not hold many more, and with fewer there are more pieces, each at its price."""
+"""Activations of the widest layer per chunk: many more would not fit in the caches, fewer mean more chunk overhead."""
 
 
 class DenseScorer:
-    """Scores images with the weights that the network has when the scorer is made.
+    """Scores images with the weights that the network has when the scorer is created.
 
     Args:
-        network: one that the scorer `applies_to`.
+        network: one for which `applies_to` is true.
     """
 
     def __init__(self, network: Network) -> None:
@@ -45,13 +46,13 @@ class DenseScorer:
 
     @staticmethod
     def applies_to(network: Network) -> bool:
-        """Whether a network has nothing but dense layers, and its goodness is known here."""
+        """Whether a network has only dense layers, and its goodness function is supported here."""
         if not isinstance(network, GoodnessNetwork) or network.goodness not in {mean_square, sum_square}:
             return False
         return all(isinstance(layer, Dense) for unit in network.units for layer in unit.layers)
 
     def __call__(self, images: Tensor) -> Scores:
-        """Score at least one image, floats of 0 to 1, [batch, channels, height, width]; without gradients."""
+        """Score at least one image, floats from 0 to 1, [batch, channels, height, width]; without gradients."""
         network, step = self._network, self._images_at_once
         prepared = network.encoding.prepared(network.units[0], images, self._labels)
         starts = range(0, len(images), step)
@@ -59,7 +60,7 @@ class DenseScorer:
         return network.scores(images, unit_goodness, rows=step)
 
     def _unit_goodness(self, prepared: Prepared) -> Tensor:
-        """Of one piece, [images, units, labels]."""
+        """Goodness at every unit for one chunk, [images, units, labels]."""
         first, *later = self._units
         if isinstance(prepared, Overlaid):
             images, _ = prepared.images_and_variants
@@ -76,7 +77,7 @@ class DenseScorer:
         return torch.stack(found, dim=1)
 
     def _goodness(self, hidden: Tensor) -> tuple[Tensor | None, Tensor]:
-        """The sum of each row's squares, [rows], where that is what goodness needs, and goodness, [images, labels]."""
+        """Each row's sum of squares, [rows], or None with groups; and goodness, [images, labels]."""
         network = self._network
         if isinstance(network.encoding, Groups):
             return None, by_group(network.goodness, hidden, network.classes)
@@ -86,9 +87,9 @@ class DenseScorer:
 
 
 class _Memory:
-    """Two buffers for each width, to read from and to write to.
+    """Two buffers per layer width, one to read from and one to write to.
 
-    They are not shared by widths, for then one core would write where another one's cache holds what it wrote before.
+    Widths do not share buffers, because a core would then write to lines held in another core's cache.
     """
 
     def __init__(self, rows: int) -> None:
@@ -96,7 +97,7 @@ class _Memory:
         self._pairs: dict[int, tuple[Tensor, Tensor]] = {}
 
     def beside(self, inputs: Tensor, rows: int, width: int) -> Tensor:
-        """Where a result may be written, [rows, width], for the inputs do not lie there."""
+        """A buffer for a result, [rows, width], that does not contain the inputs."""
         if width not in self._pairs:
             self._pairs[width] = inputs.new_empty(self._rows, width), inputs.new_empty(self._rows, width)
         first, second = self._pairs[width]
@@ -104,7 +105,7 @@ class _Memory:
 
 
 class _Unit:
-    """A hidden unit's forward map, of rows to rows."""
+    """The forward pass of a hidden unit."""
 
     def __init__(self, unit: HiddenUnit, memory: _Memory) -> None:
         layers = [layer for layer in unit.layers if isinstance(layer, Dense)]
@@ -116,12 +117,12 @@ class _Unit:
         self._of_labels = unit.embedding
 
     def forward(self, inputs: Tensor, images: int, squares: Tensor | None = None) -> Tensor:
-        """Activations of the last layer, [rows, neurons].
+        """The activations of the last layer, [rows, neurons].
 
         Args:
             inputs: flat, [rows, values].
-            images: how many they belong to.
-            squares: the sum of each row's squares, [rows], where it is known.
+            images: number of images that the rows belong to.
+            squares: each row's sum of squares, [rows], if already known.
         """
         normalization, bias = self._normalization, self._biases[0]
         if needs_total(normalization):
@@ -129,12 +130,12 @@ class _Unit:
         else:
             before = self._product(0, inputs)
             torch.addcmul(bias, before, scale(inputs, normalization, squares), out=before)
-        if self._of_labels is not None:  # rows are images in the first unit, and images times labels in later ones
+        if self._of_labels is not None:  # rows are images in the first unit, images times labels later
             before = (before.view(images, -1, len(bias)) + self._of_labels).flatten(0, 1)
         return self._rest(before)
 
     def overlaid(self, overlaid: Overlaid) -> Tensor:
-        """The first unit's, for images and labels that are yet to be added."""
+        """The first unit's activations, for image and label parts that are yet to be added."""
         images, labels = overlaid.images_and_variants
         into = self._memory.beside(overlaid.image_part, images * labels, len(self._biases[0]))
         return self._rest(overlaid.added(into))

@@ -1,4 +1,4 @@
-"""Derivatives written out, of activations, goodness and local losses, each in as few passes as it takes."""
+"""Explicit derivatives of activations, goodness and local losses, each in as few passes as possible."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from intff.losses import ENTROPY_ALPHA, SWISH_ALPHA, SYMBA_ALPHA, LocalLoss
 _backward = torch.ops.aten
 
 OfActivation = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Turns the gradient in what an activation gave into that in what it was given, in place: maps it, what was before and
-what was after."""
+"""Maps the gradient with respect to an activation's output, its input and its output to the gradient with respect to
+its input; overwrites the gradient."""
 
 OF_ACTIVATIONS: dict[Activation, OfActivation] = {
     ACTIVATIONS["relu"]: lambda gradient, _, after: _backward.threshold_backward(
@@ -33,22 +33,22 @@ OF_ACTIVATIONS: dict[Activation, OfActivation] = {
 
 
 def of_goodness(goodness: Goodness, activations: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient in activations.
+    """The gradient with respect to activations, given that with respect to their goodness.
 
     Args:
-        goodness: which.
+        goodness: the goodness function.
         activations: of one unit's output layer, or of one group of it, [..., neurons].
-        gradient: in the goodness, [...].
+        gradient: with respect to the goodness, [...].
 
     Returns:
-        [..., neurons]
+        The gradient, [..., neurons].
     """
     share = 1 / activations.shape[-1] if goodness is mean_square else 1
     return activations * (gradient * (2 * share)).unsqueeze(-1)
 
 
 def of_group_goodness(goodness: Goodness, activations: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient in activations, [rows, neurons], from that in the goodness of their groups, [rows, groups]."""
+    """The gradient with respect to activations, [rows, neurons], given that of the group goodness, [rows, groups]."""
     rows, groups = gradient.shape
     if activations.shape[1] % groups == 0:
         return of_goodness(goodness, activations.view(rows, groups, -1), gradient).flatten(1)
@@ -57,8 +57,8 @@ def of_group_goodness(goodness: Goodness, activations: Tensor, gradient: Tensor)
 
 
 WithGradient = Callable[[Tensor, float], tuple[Tensor, Tensor]]
-"""Maps goodness, [batch, 1 + negatives], the positive data's first, and theta to the batch's mean loss, and to its
-gradient in the goodness."""
+"""Maps goodness, [batch, 1 + negatives], with the positive in the first column, and theta to the batch's mean loss and
+its gradient with respect to the goodness."""
 
 
 def _softplus_mean(goodness: Tensor, theta: float) -> tuple[Tensor, Tensor]:
@@ -94,7 +94,7 @@ def _swish(goodness: Tensor, theta: float) -> tuple[Tensor, Tensor]:
 
 
 def _of_gaps(slopes: Tensor, alpha: float) -> Tensor:
-    """The gradient in the goodness, from the slopes of what is averaged over alpha (g_neg - g_pos)."""
+    """The gradient with respect to the goodness of a mean over f(alpha (g_neg - g_pos)), given the slopes f'."""
     of_negative = slopes * (alpha / slopes.numel())
     return torch.cat([-of_negative.sum(dim=1, keepdim=True), of_negative], dim=1)
 

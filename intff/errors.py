@@ -1,21 +1,21 @@
-"""Every error that this project raises on purpose, as one tree.
+"""Every error that this project raises deliberately, in one class hierarchy.
 
     IntffError
     ├── SpecError            a training spec that cannot be run
     ├── NotationError        an architecture string that cannot be read
     ├── DatasetError
-    │   ├── DatasetUnavailable   the files are nowhere to be had
-    │   └── DatasetCorrupt       the files are there but are not what they should be
+    │   ├── DatasetUnavailable   the files were not found and could not be downloaded
+    │   └── DatasetCorrupt       the files were found but their contents are wrong
     ├── ImageError           an image that cannot be decoded or has the wrong shape
-    ├── CheckpointError      a checkpoint or model folder that is missing, damaged or foreign
+    ├── CheckpointError      a checkpoint or model folder that is missing, damaged or incompatible
     ├── DeviceUnavailable    the spec asks for a device that this process does not have
     ├── Diverged             training produced NaN or infinity
-    ├── OutOfMemory          training needed more memory than there is
+    ├── OutOfMemory          training needed more memory than is available
     └── MissingExtra         a feature whose optional packages are not installed
 
-Each class carries a stable `code`, the same in an HTTP problem, a failed job's
-`error.code` and the `error` of a row of `intff reproduce --json`. A message says the
-rule, what arrived, and the remedy.
+Each class has a stable `code`, used in HTTP problem responses, in a failed job's
+`error.code` and in the `error` of a row of `intff reproduce --json`. A message states the
+rule, the value received and the remedy.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = _LONGEST_SHOWN
 
 
 class IntffError(Exception):
-    """Base of the tree; never raised itself."""
+    """Base class of all errors; never raised itself."""
 
     code: ClassVar[str] = "internal_error"
 
 
 class SpecError(IntffError, ValueError):
-    """A training spec that cannot be run; `field` is the dotted path of the part at fault."""
+    """A training spec that cannot be run; `field` is the dotted path of the invalid part."""
 
     code = "invalid_spec"
 
@@ -52,7 +52,7 @@ class NotationError(IntffError, ValueError):
 
 
 class DatasetError(IntffError):
-    """Base of the data set errors."""
+    """Base class of the data set errors."""
 
     code = "dataset_unavailable"
 
@@ -62,7 +62,7 @@ class DatasetUnavailable(DatasetError):
 
 
 class DatasetCorrupt(DatasetError):
-    """A data set file was found, but its contents are not what they should be."""
+    """A data set file was found, but its contents are wrong."""
 
     code = "dataset_corrupt"
 
@@ -78,7 +78,7 @@ class ImageError(IntffError, ValueError):
 
 
 class CheckpointError(IntffError):
-    """A checkpoint or model folder that is missing, damaged or not ours."""
+    """A checkpoint or model folder that is missing, damaged or incompatible."""
 
     code = "checkpoint_corrupt"
 
@@ -108,9 +108,9 @@ class MissingExtra(IntffError, ImportError):
 
 
 def shown(value: object) -> str:
-    """A value that somebody gave, as a message repeats it: however long or deep it is, its beginning."""
+    """The representation of a received value for an error message, truncated if it is long."""
     try:
-        text = _SHORT.repr(value)  # a list of a million numbers is not written out to be cut
-    except ValueError:  # Python's refusal to write out an integer of thousands of digits
+        text = _SHORT.repr(value)  # shortens while it formats, so a list of a million numbers costs little
+    except ValueError:  # Python refuses to format an integer with thousands of digits
         return "an enormous integer"
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

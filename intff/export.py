@@ -1,4 +1,4 @@
-"""A finished model's files: weights, an ONNX graph that any program can run, the spec, and a manifest."""
+"""The files of a finished model: weights, a portable ONNX graph, the spec, and a manifest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from intff.spec import BP, TrainSpec
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a model's `manifest.json` says."""
+    """The contents of a model's `manifest.json`."""
 
     version: int
     files: dict[str, dict[str, Any]]
@@ -39,13 +39,19 @@ class Manifest:
 
 
 def export_model(folder: Path, spec: TrainSpec, network: Network, result: Result) -> Manifest:
-    """Write `weights.safetensors`, `model.onnx`, `spec.json` and `manifest.json`; all of them or none.
+    """Write `weights.safetensors`, `model.onnx`, `spec.json` and `manifest.json`, atomically.
 
     Args:
-        folder: must not exist yet.
+        folder: must not exist, or be empty.
         spec: of the run.
-        network: trained; left as it is.
+        network: the trained network; it is not modified.
         result: of the run, for the manifest.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        FileExistsError: the folder exists and is not empty.
     """
     with new_folder(folder) as filling:
         weights = {name: weight.cpu().contiguous() for name, weight in network.state_dict().items()}
@@ -79,10 +85,10 @@ def export_model(folder: Path, spec: TrainSpec, network: Network, result: Result
 
 
 def onnx_bytes(spec: TrainSpec, network: Network) -> bytes:
-    """The network as an ONNX model, scoring any number of images.
+    """The network as a serialised ONNX model with a dynamic batch size.
 
-    Input `images`, float32 [batch, channels, height, width] of 0 to 1. Outputs, where the model has
-    them: `goodness` [batch, labels], `unit_goodness` [batch, units, labels], `probability_positive`
+    The input is `images`, float32 from 0 to 1, [batch, channels, height, width]. The outputs, if the model has
+    them, are `goodness` [batch, labels], `unit_goodness` [batch, units, labels], `probability_positive`
     [batch, labels], and `probabilities` [batch, labels] of a softmax classifier.
     """
     algorithm = spec.algorithm

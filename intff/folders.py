@@ -1,4 +1,4 @@
-"""Folders of files that are either wholly there or not there at all, also after a crash."""
+"""Atomic creation of folders, which are complete or absent even after a crash."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from pathlib import Path
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """Fill a temporary folder beside `target`, and give it that name once all is on the disk.
+    """Yield a temporary folder next to `target`, and rename it to `target` once its files are synced to disk.
 
     Args:
-        target: must not exist, or be an empty folder that can be replaced; a link stands for what it leads to.
+        target: must not exist, or be an empty folder that can be replaced; links are followed.
 
     Raises:
-        FileExistsError: `target` already holds something.
-        OSError: it cannot be made there.
+        FileExistsError: `target` exists and is not an empty folder.
+        OSError: the folder cannot be created there.
     """
     target = target.resolve()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         msg = f"{target} already exists and is not an empty folder"
         raise FileExistsError(msg)
     if target.is_mount() or target == Path.cwd():
-        msg = f"{target} cannot be replaced, for it is in use as it is; name a new folder inside it"
+        msg = f"{target} cannot be replaced because it is in use; name a new folder inside it"
         raise OSError(msg)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -39,10 +39,10 @@ def new_folder(target: Path) -> Iterator[Path]:
         filling.chmod(0o755)  # mkdtemp's 0700 would hide a model from the process that serves it
         yield filling
         for file in filling.iterdir():
-            file.chmod(0o644)  # and safetensors' 0600 its weights
+            file.chmod(0o644)  # and safetensors' 0600 would hide its weights
             _sync(file)
         _sync(filling)
-        filling.replace(target)  # an empty folder may be replaced, a full one not
+        filling.replace(target)  # fails unless the target is absent or an empty folder
         _sync(target.parent)
     except BaseException:
         shutil.rmtree(filling, ignore_errors=True)
@@ -50,10 +50,10 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 
 def require_possible(target: Path) -> None:
-    """Find out whether `new_folder` could make a folder, by making one and taking it away again.
+    """Check that `new_folder` can create a folder, by trying it without leaving anything behind.
 
     Raises:
-        OSError: it could not; the message says why.
+        OSError: it cannot; the message says why.
     """
     above = [folder for folder in target.resolve().parents if not folder.exists()]
     with suppress(_Tried), new_folder(target):
@@ -63,7 +63,7 @@ def require_possible(target: Path) -> None:
 
 
 class _Tried(Exception):
-    """Nothing stood in the way."""
+    """Signals that the folder could be created."""
 
 
 def sha256(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""Goodness: how active a unit's output layer is, one number per sample (paper section 3.1)."""
+"""Goodness: how active a unit's output layer is, as one number per sample (paper section 3.1)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Goodness = Callable[[Tensor], Tensor]
 
 
 def mean_square(activations: Tensor) -> Tensor:
-    """The mean of squares, as the author's code has it.
+    """The mean of the squared activations, as in the author's code.
 
     Args:
         activations: of one unit's output layer, [rows, ...].
@@ -24,7 +24,7 @@ def mean_square(activations: Tensor) -> Tensor:
 
 
 def sum_square(activations: Tensor) -> Tensor:
-    """The sum of squares, as the paper's formula has it (section 3.1).
+    """The sum of the squared activations, as in the paper's formula (section 3.1).
 
     Args:
         activations: of one unit's output layer, [rows, ...].
@@ -33,8 +33,8 @@ def sum_square(activations: Tensor) -> Tensor:
         Goodness of each row, [rows].
     """
     flat = activations.flatten(1)
-    # With a gradient to follow, a dot product: its own takes half as long as that of a norm, or of a square and a sum.
-    # Otherwise a norm: it is one pass, and leaves no numbers behind.
+    # With gradients, a dot product: its backward pass takes half as long as that of a norm or of a square and a sum.
+    # Without gradients, a norm: it needs one pass and allocates no intermediate tensor.
     squares: Tensor = vecdot(flat, flat) if torch.is_grad_enabled() else vector_norm(flat, dim=1).square()
     return squares
 
@@ -43,12 +43,12 @@ GOODNESS: dict[str, Goodness] = {"mean_square": mean_square, "sum_square": sum_s
 
 
 def by_group(goodness: Goodness, activations: Tensor, groups: int) -> Tensor:
-    """Goodness of each group of neurons or channels; the first groups have one more where they cannot be even.
+    """Goodness of each group of neurons or channels; where they do not divide evenly, the first groups have one more.
 
     Args:
-        goodness: of the activations of one group.
+        goodness: maps the activations of one group to its goodness.
         activations: of one unit's output layer, [rows, neurons] or [rows, channels, height, width].
-        groups: how many.
+        groups: the number of groups.
 
     Returns:
         [rows, groups]

@@ -1,4 +1,4 @@
-"""The ONNX graph of a network, written node by node: a hundredth of a second where torch's exporter takes one."""
+"""Builds a network's ONNX graph node by node, in a hundredth of a second; torch's exporter takes a second."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from intff.spec import BP, TrainSpec
 from intff.units import HiddenUnit
 
 OPSET = 20
-_IR_VERSION = 10  # of the same time as the opset: older runtimes read it too
+_IR_VERSION = 10  # as old as the opset, so that older runtimes can read it
 
 
 def build_graph(spec: TrainSpec, network: Network) -> onnx.ModelProto:
-    """The network from `images`, [batch, channels, height, width] of 0 to 1, to its named outputs."""
+    """Build the graph from `images`, [batch, channels, height, width], from 0 to 1, to the named outputs."""
     graph = Graph(spec.architecture.activation)
     images = Rows("images", spec.dataset.image_shape)
     labels, units = len(spec.dataset.labels), len(spec.architecture.units)
@@ -56,7 +56,7 @@ def build_graph(spec: TrainSpec, network: Network) -> onnx.ModelProto:
 
 
 class _Scorer:
-    """Passes through the units; each encoding of labels has its own rows: images times labels, or images alone."""
+    """Adds the units to a graph; depending on the label encoding, rows are images times labels, or just images."""
 
     def __init__(self, graph: Graph, network: GoodnessNetwork, images: Rows, normalization: str) -> None:
         self.graph = graph
@@ -65,10 +65,10 @@ class _Scorer:
         self._normalization = normalization
 
     def outputs(self, kind: str) -> list[Rows]:
-        """Each unit's activations for every label, or for a neutral one.
+        """Each unit's activations for every label, or for a neutral label.
 
         Args:
-            kind: `labels` or `neutral`; constants are named by it.
+            kind: `labels` or `neutral`; also part of the names of constants.
         """
         found: list[Rows] = []
         for number, unit in enumerate(self.network.units):
@@ -128,7 +128,7 @@ class _Scorer:
         return unit.embedding if kind == "labels" else unit.embedding.mean(dim=0, keepdim=True)
 
     def _written_into_the_images(self, pixels: Tensor, kind: str) -> Rows:
-        """Every image with every label's pixels, [rows, channels, height, width]."""
+        """Every image with every label overlay, [rows, channels, height, width]."""
         graph, size, classes = self.graph, self._images.size, pixels.shape[1]
         flat = graph.add("Reshape", self._images.name, graph.constant("flat_images", [-1, 1, size]))
         rest = torch.ones(size)
@@ -140,13 +140,13 @@ class _Scorer:
         return graph.as_rows(added, self._images.shape)
 
     def _overlaid(self, layer: Dense, pixels: Tensor, kind: str) -> Rows:
-        """A dense first layer: the image's part once, each overlay's part computed here and now."""
+        """A dense first layer: the image part is computed once per image, the label parts are constants."""
         graph, classes = self.graph, pixels.shape[-1]
         weight = layer.weight.detach().cpu().clone()  # [neurons, pixels]
         neurons, size = weight.shape
         label_part = pixels @ weight[:, :classes].T  # [variants, neurons]
         column_sums = weight.sum(dim=1)
-        weight[:, :classes] = 0  # the image's own pixels there do not count
+        weight[:, :classes] = 0  # the overlay replaces these pixels of the image
         counted = torch.ones(size, 1)
         counted[:classes] = 0
         flat = graph.flat(self._images).name
@@ -203,7 +203,7 @@ def _add_goodness(graph: Graph, scorer: _Scorer, spec: TrainSpec) -> None:
 
 
 def _membership(channels: int, groups: int, positions: int) -> Tensor:
-    """What each channel's sum of squares adds to each group's goodness, [channels, groups]; positions 0 for sums."""
+    """Weight of each channel's sum of squares in each group's goodness, [channels, groups]; positions 0 means sums."""
     members = torch.zeros(channels, groups)
     for group, part in enumerate(torch.tensor_split(torch.arange(channels), groups)):
         members[part, group] = 1 / (len(part) * positions) if positions else 1

@@ -1,4 +1,4 @@
-"""The building blocks of an ONNX graph: what `intff.layers` and `intff.normalization` have, as nodes."""
+"""The building blocks of an ONNX graph: `intff.layers` and `intff.normalization` as nodes."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ class Rows:
 
     @property
     def size(self) -> int:
-        """Values of one row."""
+        """Number of values in a row."""
         return prod(self.shape)
 
 
 @dataclass
 class Graph:
-    """Nodes and constants so far; each node is named by its one output."""
+    """The nodes and constants of a graph under construction; each node is named after its single output."""
 
     activation: str
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
 
     def add(self, operator: str, *inputs: str, name: str = "", **attributes: Any) -> str:  # noqa: ANN401 -- as ONNX has them
-        """Add a node, and give its output's name."""
+        """Add a node, and return the name of its output."""
         name = name or f"{operator.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
         return name
 
     def constant(self, name: str, values: Tensor | NDArray[np.int64] | float | Sequence[int]) -> str:
-        """Add a constant once, and give its name."""
+        """Add a constant unless its name exists, and return the name."""
         if name not in self.constants:
             if isinstance(values, Tensor):
                 array = values.detach().cpu().contiguous().numpy()
@@ -57,18 +57,18 @@ class Graph:
         return name
 
     def as_rows(self, name: str, shape: tuple[int, ...]) -> Rows:
-        """Whatever stands before `shape` as rows."""
+        """Reshape to [rows, *shape], merging all leading dimensions."""
         wanted = self.constant(f"rows_of_{'x'.join(map(str, shape))}", [-1, *shape])
         return Rows(self.add("Reshape", name, wanted), shape)
 
     def flat(self, hidden: Rows) -> Rows:
-        """One dimension for each row."""
+        """Flatten each row to one dimension."""
         if len(hidden.shape) == 1:
             return hidden
         return Rows(self.add("Flatten", hidden.name, axis=1), (hidden.size,))
 
     def layer(self, hidden: Rows, layer: Layer, name: str) -> Rows:
-        """Any layer, activation included."""
+        """Apply any layer, including its activation."""
         if isinstance(layer, MaxPool):
             channels, *image = hidden.shape
             side = layer.size
@@ -79,7 +79,7 @@ class Graph:
         return self.activated(self.before(hidden, layer, name))
 
     def before(self, hidden: Rows, layer: Layer, name: str) -> Rows:
-        """A dense or convolutional layer without its activation."""
+        """Apply a dense or convolutional layer without its activation."""
         if isinstance(layer, Dense):
             return self.dense(hidden, layer, name)
         assert isinstance(layer, Convolution)
@@ -92,7 +92,7 @@ class Graph:
         return Rows(made, (layer.weight.shape[0], rows, columns))
 
     def _folded(self, layer: Convolution, name: str) -> tuple[str, str]:
-        """A convolution's weight and bias, with its batch normalisation worked into them."""
+        """A convolution's weight and bias with its batch normalisation folded into them."""
         weight, bias = layer.weight.detach(), layer.bias.detach()
         if layer.norm is not None:
             factor = layer.norm.gain.detach() / (layer.norm.variance + FLOOR).sqrt()  # [channels]
@@ -100,12 +100,12 @@ class Graph:
         return self.constant(f"{name}.weight", weight), self.constant(f"{name}.bias", bias)
 
     def dense(self, hidden: Rows, layer: Dense | nn.Linear, name: str) -> Rows:
-        """A fully connected layer without its activation."""
+        """Apply a fully connected layer without its activation."""
         weight, bias = self.constant(f"{name}.weight", layer.weight), self.constant(f"{name}.bias", layer.bias)
         return Rows(self.add("Gemm", self.flat(hidden).name, weight, bias, transB=1), (layer.weight.shape[0],))
 
     def activated(self, before: Rows) -> Rows:
-        """The activation."""
+        """Apply the activation."""
         match self.activation:
             case "leaky_relu":
                 name = self.add("LeakyRelu", before.name, alpha=LEAK)
@@ -120,14 +120,14 @@ class Graph:
         return replace(before, name=name)
 
     def over_positions(self, operator: str, hidden: Rows) -> Rows:
-        """ReduceSum or ReduceMean over rows and columns, [rows, channels]; plain neurons stay as they are."""
+        """Apply ReduceSum or ReduceMean over positions, to [rows, channels]; dense activations are unchanged."""
         if len(hidden.shape) != _MAP:
             return hidden
         axes = self.constant("rows_and_columns", [2, 3])
         return Rows(self.add(operator, hidden.name, axes, keepdims=0), hidden.shape[:1])
 
     def moments(self, total: str, squares: str, size: int, normalization: str) -> tuple[str, str]:
-        """What to subtract ("" for nothing) and to multiply by; see `intff.normalization`."""
+        """The value to subtract ("" for none) and the factor to multiply by; see `intff.normalization`."""
         if normalization == "l2":
             norm = self.add("Sqrt", squares)
             return "", self.add("Reciprocal", self.add("Add", norm, self.constant("l2_floor", 1e-4)))
@@ -142,7 +142,7 @@ class Graph:
         )
 
     def normalized(self, hidden: Rows, normalization: str) -> Rows:
-        """Each row, normalised over all its values."""
+        """Normalise each row over all its values."""
         flat = self.flat(hidden).name
         if normalization == "layer":
             centred = self._layer_norm(flat, hidden.size, normal.FLOOR)
@@ -154,7 +154,7 @@ class Graph:
         return replace(hidden, name=self.add("Mul", hidden.name, factor))
 
     def _layer_norm(self, values: str, size: int, floor: float) -> str:
-        """Over the last dimension, without weights of its own."""
+        """Layer normalisation over the last dimension, without learned weights."""
         return self.add("LayerNormalization", values, self.constant(f"ones_{size}", ones(size)), axis=-1, epsilon=floor)
 
     def _attention(self, hidden: Rows, layer: Attention, name: str) -> Rows:

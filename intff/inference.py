@@ -1,4 +1,4 @@
-"""Scoring images with a network: labels, accuracy, in pieces that fit into memory."""
+"""Scores images with a network, in chunks that fit into memory, and measures accuracy."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from intff.networks import Network, Scores
 from intff.spec.limits import SCORED_AT_ONCE
 
 _IMAGES_AT_ONCE = 2000
-"""On a CPU, where what is done to an image before its labels are tried is better done to many."""
+"""Images per chunk on a CPU, where the work done once per image is more efficient on many images."""
 _ROWS_OF_MAPS = 200
-"""Rows of activations at once on a CPU where there are convolutions."""
+"""Rows of activations per chunk on a CPU if there are convolutions."""
 _KEPT_BYTES = 2**24
-"""More than one layer's activations of such a piece."""
+"""More than one layer's activations of a chunk."""
 _MANY_IMAGES = 200
-"""So many are worth what a `DenseScorer` prepares."""
+"""From this many images on, a `DenseScorer` is worth its setup cost."""
 
 
 @torch.inference_mode()
 def score(network: Network, images: Tensor) -> Scores:
-    """Score images in pieces.
+    """Score images in chunks.
 
     Args:
         network: on the same device as the images.
-        images: bytes or floats of 0 to 1, [images, channels, height, width].
+        images: bytes or floats from 0 to 1, [images, channels, height, width].
 
     Returns:
         The scores of all of them.
@@ -47,10 +47,15 @@ def score(network: Network, images: Tensor) -> Scores:
 
 
 def accuracy(network: Network, images: Tensor, labels: Tensor) -> float:
-    """The share of images whose highest-ranked label is the true one, 0 to 1.
+    """The fraction of images whose highest-ranked label is the true one, 0 to 1.
+
+    Args:
+        network: on the same device as the images.
+        images: bytes or floats from 0 to 1, [images, channels, height, width].
+        labels: true class numbers, [images].
 
     Raises:
-        Diverged: what the labels are ranked by is NaN or infinite for some image.
+        Diverged: a score of some image is NaN or infinite.
     """
     ranking = score(network, images).ranking
     if not bool(ranking.isfinite().all()):
@@ -67,7 +72,7 @@ def _in_pieces(scorer: Callable[[Tensor], Scores], images: Tensor, at_once: int)
         found = scorer(as_floats(piece) if piece.dtype == torch.uint8 else piece)
         if filled is None:
             filled = Scores(*(None if it is None else it.new_empty((len(images), *it.shape[1:])) for it in found))
-        # Copied, so that nothing of a piece stays between the memory that the next one needs.
+        # Copied into one tensor, so that no chunk's scores fragment the memory that the next chunk reuses.
         for column, scores in zip(filled, found, strict=True):
             if column is not None and scores is not None:
                 column[start : start + at_once] = scores
@@ -76,7 +81,7 @@ def _in_pieces(scorer: Callable[[Tensor], Scores], images: Tensor, at_once: int)
 
 
 def _scorer(network: Network, images: Tensor) -> Callable[[Tensor], Scores]:
-    """The fastest one for the network, the device and so many images."""
+    """The fastest scorer for the network, the device and the number of images."""
     if images.is_cuda:
         return network
     _keep_freed_memory()
@@ -89,10 +94,10 @@ def _scorer(network: Network, images: Tensor) -> Callable[[Tensor], Scores]:
 
 
 def _keep_freed_memory() -> None:
-    """Let the C library keep what one piece frees for the next one.
+    """Make the C library keep the memory freed by one chunk for the next.
 
-    Otherwise glibc may give it back to the system each time, and a pass takes up to twice as long: its pages are
-    fetched again one by one. It keeps twice the size of the largest block that was ever freed (mallopt(3), on dynamic
-    thresholds); this one is never touched, and so costs no memory.
+    Otherwise glibc may return it to the system each time, and a pass takes up to twice as long because its pages are
+    faulted in again one by one. glibc keeps up to twice the size of the largest block ever freed (mallopt(3), dynamic
+    thresholds); the block freed here is never written to, so it costs no memory.
     """
     torch.empty(_KEPT_BYTES, dtype=torch.uint8)

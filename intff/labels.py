@@ -1,4 +1,4 @@
-"""How a label meets an image: as pixels of it, as a vector in every unit, or as a group of each unit's outputs."""
+"""Label encodings: a label as pixels of the image, as a vector in every unit, or as a group of each unit's outputs."""
 
 from __future__ import annotations
 
@@ -13,62 +13,62 @@ from intff.layers import Dense
 from intff.units import HiddenUnit, Overlaid
 
 Prepared = Tensor | Overlaid
-"""Images that can be cut into pieces by slices"""
+"""Images that can be sliced into chunks"""
 
 
 class LabelEncoding(Protocol):
-    """How a label meets an image."""
+    """How a network combines labels with images."""
 
     def rows(self, variants: int) -> int:
-        """How many rows of activations an image has under so many labels."""
+        """The number of rows of activations per image, for a number of labels."""
 
     def prepared(self, unit: HiddenUnit, images: Tensor, labels: Tensor | None) -> Prepared:
-        """Images as `first` takes them: with done to them what is better done to many at once.
+        """Prepare images for `first`, doing the work that is more efficient on many images at once.
 
         Args:
-            unit: the first.
-            images: floats of 0 to 1, [batch, channels, height, width].
+            unit: the first unit.
+            images: floats from 0 to 1, [batch, channels, height, width].
             labels: class numbers, [batch or 1, variants]; None for a neutral label.
         """
 
     def first(self, unit: HiddenUnit, prepared: Prepared, labels: Tensor | None) -> Tensor:
-        """The first unit's activations, [rows, ...], for the same labels; rows are images times variants."""
+        """The first unit's activations, [rows, ...], for the labels given to `prepared`; see `rows`."""
 
     def later(self, unit: HiddenUnit, hidden: Tensor, labels: Tensor | None) -> Tensor:
         """A later unit's activations, [rows, ...], for the same labels."""
 
     def goodness(self, goodness: Goodness, activations: Tensor, labels: Tensor) -> Tensor:
-        """Goodness of each label at one unit, from its activations, [batch, variants]."""
+        """The goodness of each label at one unit, [batch, variants], given the unit's activations."""
 
 
 @dataclass(frozen=True)
 class Overlay:
-    """Zeroes the first `classes` pixels and sets the label's to `value` (paper section 3.3)."""
+    """Sets the first `classes` pixels to zero and the label's pixel to `value` (paper section 3.3)."""
 
     classes: int
     value: float
 
     def rest(self, images: Tensor) -> Tensor:
-        """What a label leaves of flat images, [batch, ...] to [batch, pixels - classes]; a view."""
+        """The pixels that a label does not overwrite, [batch, ...] to [batch, pixels - classes]; a view."""
         return images.flatten(1)[:, self.classes :]
 
     def pixels(self, labels: Tensor | None, device: torch.device | None = None) -> Tensor:
-        """What the label's pixels hold.
+        """The values of the label pixels.
 
         Args:
-            labels: class numbers, [...]; None for no label in particular: each class's has its share of `value`.
-            device: where to make them if there are no labels.
+            labels: class numbers, [...]; None for a neutral label, which sets each pixel to `value / classes`.
+            device: where to create them if there are no labels.
 
         Returns:
-            The first pixels of an overlaid image, [..., classes]; [1, 1, classes] for None.
+            The first pixels of an overlaid image, [..., classes], or [1, 1, classes] for a neutral label.
         """
         if labels is None:
             return torch.full((1, 1, self.classes), self.value / self.classes, device=device)
-        # Not torch's one_hot, which looks at the labels first and makes a GPU wait.
+        # torch's one_hot would inspect the labels first, which synchronises with the GPU.
         return (labels.unsqueeze(-1) == torch.arange(self.classes, device=labels.device)) * self.value
 
     def apply(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        """Overlay labels on images, plainly.
+        """Overlay labels on copies of images.
 
         Args:
             images: [batch, ...].
@@ -100,7 +100,7 @@ class Overlay:
 
     def later(self, unit: HiddenUnit, hidden: Tensor, labels: Tensor | None) -> Tensor:
         """See `LabelEncoding`."""
-        del labels  # they are in the activations already
+        del labels  # the activations already depend on them
         return unit.forward(hidden)
 
     def goodness(self, goodness: Goodness, activations: Tensor, labels: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ class Overlay:
 
 
 class Embedding:
-    """A learned vector for each label, in every unit."""
+    """A learned vector for each label in every unit."""
 
     def rows(self, variants: int) -> int:
         """See `LabelEncoding`."""
@@ -139,7 +139,7 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Groups:
-    """One group of neurons or channels for each class; the image says nothing of a label."""
+    """One group of neurons or channels of each unit's output per class; the input does not contain the label."""
 
     classes: int
 

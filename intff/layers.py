@@ -1,4 +1,4 @@
-"""The layers inside a hidden unit; each maps rows to rows, activation included."""
+"""The layers of a hidden unit; each maps rows to rows and includes its activation."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from torch.nn.functional import (
 )
 
 Activation = Callable[[Tensor], Tensor]
-"""May work in place: nothing else needs what was there."""
+"""May work in place: nothing else uses its input afterwards."""
 
 LEAK = 0.01
 MOMENTUM = 0.1
-"""What a batch counts in batch normalisation's running means."""
+"""Weight of a batch in batch normalisation's running statistics."""
 FLOOR = 1e-5
-"""Added to a variance before its root is taken."""
+"""Added to a variance before taking its square root."""
 ACTIVATIONS: dict[str, Activation] = {
     "relu": torch.relu_,
     "leaky_relu": partial(leaky_relu, negative_slope=LEAK, inplace=True),  # a lambda could not be pickled
@@ -37,7 +37,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 class Dense(nn.Module):
-    """A fully connected layer, [rows, ...] to [rows, neurons]."""
+    """A fully connected layer; maps [rows, ...] to [rows, neurons]."""
 
     def __init__(self, inputs: int, neurons: int, activation: Activation, generator: Generator) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Dense(nn.Module):
         self.activation = activation
 
     def before(self, hidden: Tensor) -> Tensor:
-        """What the activation is applied to."""
+        """The pre-activations, [rows, neurons]."""
         return nn.functional.linear(hidden.flatten(1), self.weight, self.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -55,16 +55,16 @@ class Dense(nn.Module):
 
 
 class Convolution(nn.Module):
-    """A convolution, [rows, channels, height, width] to the same with other numbers.
+    """A convolution; maps [rows, inputs, height, width] to [rows, channels, new height, new width].
 
     Args:
-        inputs: channels of the input.
-        channels: of the output.
+        inputs: number of input channels.
+        channels: number of output channels.
         kernel: height and width.
         stride: in both directions.
-        zeros: around the image: above, below, left and right.
+        zeros: rows or columns of zero padding above, below, left and right.
         batch_norm: normalise each channel over the batch before the activation.
-        activation: applied afterwards.
+        activation: applied after the convolution and the normalisation.
         generator: draws the weights.
     """
 
@@ -89,7 +89,7 @@ class Convolution(nn.Module):
         self.activation = activation
 
     def before(self, hidden: Tensor) -> Tensor:
-        """What the activation is applied to."""
+        """The pre-activations, [rows, channels, height, width], batch normalisation included."""
         above, below, left, right = self.zeros
         padding = (above, left)
         if padding != (below, right):
@@ -105,9 +105,10 @@ class Convolution(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation of each channel, with a learned gain; the bias is the layer's own.
+    """Batch normalisation of each channel with a learned gain; the bias belongs to the convolution.
 
-    In training it uses the batch's mean and variance and remembers both as running means; otherwise those.
+    In training it uses the batch's mean and variance and updates their running averages; in evaluation it uses
+    the running averages.
     """
 
     mean: Tensor
@@ -126,26 +127,25 @@ class BatchNorm(nn.Module):
 
 
 class MaxPool(nn.Module):
-    """The largest value of each square, [rows, channels, height, width] to the same, smaller."""
+    """Max pooling over squares; maps [rows, channels, height, width] to [rows, channels, height/size, width/size]."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.size = size
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """The squares' largest values."""
+        """The maximum of each square."""
         return max_pool2d(hidden, self.size)
 
 
 class Attention(nn.Module):
-    """Self-attention among positions, added to its input, [rows, channels, height, width] to the same.
+    """Self-attention over positions with a residual connection; the shape [rows, channels, height, width] is kept.
 
-    Each position has a learned vector of its own, added first, so that where something is can matter; what the
-    attention sees of each position is layer-normalised.
+    A learned position embedding is added to the input first, and the attention's input is layer-normalised.
 
     Args:
         shape: channels, height and width.
-        heads: they share the channels evenly.
+        heads: number of heads; the channels are divided evenly among them.
         generator: draws the weights.
     """
 
@@ -160,7 +160,7 @@ class Attention(nn.Module):
         self.out_bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """The input plus what each position takes from all."""
+        """The input with its position embedding, plus the attention output."""
         rows, channels, height, width = hidden.shape
         tokens = hidden.flatten(2).transpose(1, 2) + self.position  # [rows, positions, channels]
         qkv = nn.functional.linear(layer_norm(tokens, (channels,), eps=FLOOR), self.qkv_weight, self.qkv_bias)
@@ -174,8 +174,8 @@ Layer = Dense | Convolution | MaxPool | Attention
 
 
 def linear(inputs: int, outputs: int, generator: Generator) -> nn.Linear:
-    """A softmax layer's weights: Glorot-uniform, with zero biases, as in every other layer."""
-    # Begun without memory: its own initialisation would draw from the caller's global random state.
+    """A linear layer for a softmax classifier, initialised like every other layer: Glorot-uniform, zero biases."""
+    # On the meta device: nn.Linear's own initialisation would draw from the caller's global random state.
     made = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
     with torch.no_grad():
         made.weight.copy_(_glorot((outputs, inputs), generator))

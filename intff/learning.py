@@ -1,4 +1,4 @@
-"""A training step: a batch's gradients, by the chain rule written out or by autograd, and what Adam makes of them."""
+"""The training step: a batch's gradients, from explicit formulas or from autograd, and Adam's update."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from intff.spec import TrainSpec
 
 
 class Learner:
-    """Lets a network learn from one batch after another.
+    """Trains a network on one batch after another.
 
     Args:
-        spec: says what is minimised.
+        spec: determines the objective.
         network: on the training device.
     """
 
@@ -26,13 +26,13 @@ class Learner:
         self._training = spec.training
         self._objective = build_objective(spec, network)
         self.optimizer = Adam(network.parameters())
-        # On a GPU it is autograd that was measured and tested.
+        # On a GPU, autograd is used: only it was measured and tested there.
         self._on_cpu = next(network.parameters()).device.type == "cpu"
         self._chain_rule = ChainRule(self._objective) if self._on_cpu and applies_to(self._objective) else None
 
     @torch.enable_grad()
     def step(self, batch: Batch) -> StepLosses:
-        """What a batch teaches, and the losses before each unit's last step; gradients may be off (`torch.no_grad`)."""
+        """Train on a batch, and return the losses before each unit's last step; also works under `torch.no_grad`."""
         losses = self._step(batch)
         if self._on_cpu:
             self.optimizer.drop_tiny_moments()
@@ -44,7 +44,7 @@ class Learner:
             if self._chain_rule is not None:
                 return self._chain_rule.one_by_one(*batch, step=self.optimizer.step_by, steps=steps)
             return objective.one_by_one(*batch, step=self._descend, steps=steps)
-        # Several steps are those of backpropagation's one unit: units that learn together take one.
+        # Only backpropagation reaches this with several steps: units that are trained together take one.
         for _ in range(steps):
             losses = self._together(batch)
         return losses

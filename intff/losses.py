@@ -1,6 +1,6 @@
-"""Local losses: small when positive goodness is high and negative goodness low (paper section 3.1).
+"""Local losses, which are small if positive goodness is high and negative goodness is low (paper section 3.1).
 
-The functions are pure and give one loss per sample; the caller averages over the batch.
+The functions are pure and return one loss per sample; the caller averages over the batch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax, silu, softplus
 
 LocalLoss = Callable[[Tensor, Tensor, float], Tensor]
-"""Maps positive goodness, [...], that of each sample's negatives, [..., negatives], and theta to losses, [...]."""
+"""Maps positive goodness, [...], goodness of each sample's negatives, [..., negatives], and theta to losses, [...]."""
 
 SYMBA_ALPHA = 4.0
 SWISH_ALPHA = 6.0
@@ -27,26 +27,26 @@ def softplus_mean(positive: Tensor, negative: Tensor, theta: float) -> Tensor:
 def softplus_logsumexp(positive: Tensor, negative: Tensor, theta: float) -> Tensor:
     """(softplus(theta - g_pos) + softplus(logsumexp over negatives of g_neg - theta)) / 2.
 
-    The log-sum-exp lets the strongest negative of a sample weigh most; with one negative
-    this is `softplus_mean`.
+    The log-sum-exp is dominated by the strongest negative of a sample; with one negative, the
+    loss equals `softplus_mean`.
     """
     return (softplus(theta - positive) + softplus(torch.logsumexp(negative, dim=-1) - theta)) / 2
 
 
 def symba(positive: Tensor, negative: Tensor, theta: float) -> Tensor:
-    """Mean over negatives of softplus(-alpha (g_pos - g_neg)), alpha 4, without theta (SymBa, arXiv 2303.08418)."""
+    """Mean over negatives of softplus(-alpha (g_pos - g_neg)), alpha = 4; no theta (SymBa, arXiv 2303.08418)."""
     del theta
     return softplus(-SYMBA_ALPHA * (positive.unsqueeze(-1) - negative)).mean(dim=-1)
 
 
 def swish(positive: Tensor, negative: Tensor, theta: float) -> Tensor:
-    """Mean over negatives of silu(-alpha (g_pos - g_neg)), alpha 6: SymBa with the swish for the softplus."""
+    """Mean over negatives of silu(-alpha (g_pos - g_neg)), alpha = 6; no theta. SymBa with silu for softplus."""
     del theta
     return silu(-SWISH_ALPHA * (positive.unsqueeze(-1) - negative)).mean(dim=-1)
 
 
 def cross_entropy(positive: Tensor, negative: Tensor, theta: float) -> Tensor:
-    """Minus the log of the positive's softmax among its negatives, softmax(alpha g), alpha 4, without theta."""
+    """-log of the positive's entry of softmax(alpha g) over the positive and its negatives, alpha = 4; no theta."""
     del theta
     every = ENTROPY_ALPHA * torch.cat([positive.unsqueeze(-1), negative], dim=-1)
     return -log_softmax(every, dim=-1)[..., 0]

@@ -1,4 +1,4 @@
-"""A trained model in memory: predict, evaluate, save, and load again."""
+"""A trained model in memory: train, predict, save and load."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from intff.trainer import Trainer
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network with the spec it came from and what it reached.
+    """A trained network with its spec and its results.
 
-    The network is set to evaluation: convolutions go by what they saw in training, not by the images of a batch.
+    The network is in evaluation mode: batch normalisation uses the running statistics, not those of the batch.
     """
 
     spec: TrainSpec
@@ -50,18 +50,21 @@ class Model:
         """Classify images.
 
         Args:
-            images: integers 0 to 255 or floats 0 to 1, as an array, a tensor or nested lists,
-                [images, channels, height, width] or [images, height, width] or [images, pixels].
+            images: integers from 0 to 255 or floats from 0 to 1, as an array, a tensor or nested lists,
+                [images, channels, height, width], [images, pixels] or, with one channel, [images, height, width].
+
+        Returns:
+            One prediction per image, in order.
 
         Raises:
-            ImageError: they do not have the model's shape, or hold other numbers.
+            ImageError: the images do not have the model's shape, or a value is out of range.
         """
         if isinstance(images, torch.Tensor):
             images = images.detach().cpu().numpy()
         try:
             images = np.asarray(images)
         except ValueError as error:  # lists of different lengths
-            msg = f"the images make no array: {error}"
+            msg = f"the images do not form an array: {error}"
             raise ImageError(msg, field="images") from error
         shape = self.spec.dataset.image_shape
         accepted = {shape, (prod(shape),)} | ({shape[1:]} if shape[0] == 1 else set())
@@ -83,15 +86,15 @@ class Model:
         return predictions(Outputs(goodness, unit_goodness, probability, softmax), self.labels)
 
     def evaluate(self, images: NDArray[Any], labels: NDArray[Any]) -> float:
-        """Share of images that are classified right.
+        """The fraction of images that are classified correctly.
 
         Args:
             images: as `predict` takes them.
-            labels: the number of each image's class, which is its place in `self.labels`, [images].
+            labels: each image's class as an index into `self.labels`, [images].
 
         Raises:
-            ImageError: the images are not the model's.
-            ValueError: there is not one label for each image.
+            ImageError: as `predict`.
+            ValueError: the numbers of images and labels differ.
         """
         found = self.predict(images)
         if len(labels) != len(found):
@@ -101,10 +104,10 @@ class Model:
         return right / len(found)
 
     def save(self, folder: Path | str) -> Manifest:
-        """Write the model's files into a folder that is not there yet.
+        """Write the model's files to a new folder.
 
         Raises:
-            FileExistsError: the folder holds something already.
+            FileExistsError: the folder exists and is not empty.
         """
         return export_model(Path(folder), self.spec, self.network, self.result)
 
@@ -115,15 +118,15 @@ def train(
     on_event: Callable[[Event], None] | None = None,
     data_dir: Path | None = None,
 ) -> Model:
-    """Train from start to end.
+    """Train a model from start to finish.
 
     Args:
-        spec: a whole spec or the fields that differ from the defaults.
-        on_event: called with everything the run reports.
+        spec: a complete spec, or only the fields that differ from the defaults.
+        on_event: called with each progress event of the run.
         data_dir: where to look for the data set first.
 
     Raises:
-        IntffError: the spec cannot be run, the data set is not to be had, or training failed.
+        IntffError: the spec cannot be run, the data set is unavailable, or training failed.
     """
     trainer = Trainer(spec, data_dir=data_dir)
     result: Result | None = None
@@ -137,41 +140,44 @@ def train(
 
 
 def load_model(folder: Path | str) -> Model:
-    """Load a saved model onto the CPU; every file that is read is checked against the manifest.
+    """Load a saved model onto the CPU, checking each file it reads against the manifest.
 
     Raises:
-        CheckpointError: a file is missing or is not what the manifest says.
+        CheckpointError: a file is missing or does not match the manifest.
     """
     folder = Path(folder)
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
         if manifest["version"] != 1:
-            msg = f"{folder} has a manifest of version {manifest['version']!r}; this build reads version 1"
+            msg = f"{folder} has a manifest of version {manifest['version']!r}; this version of intff reads version 1"
             raise CheckpointError(msg)
         for name in ("spec.json", "weights.safetensors"):
             if sha256(folder / name) != manifest["files"][name]["sha256"]:
-                msg = f"{folder / name} is damaged: it does not have the SHA-256 noted in manifest.json"
+                msg = f"{folder / name} is damaged: its SHA-256 does not match manifest.json"
                 raise CheckpointError(msg)
         spec = read_spec(json.loads((folder / "spec.json").read_bytes()))
         network = build_network(spec)
         network.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
         return Model(spec, network, Result(**manifest["result"]))
     except KeyError as error:
-        msg = f"{folder} does not hold a model that can be read: manifest.json lacks {error}"
+        msg = f"{folder} does not contain a readable model: manifest.json lacks {error}"
         raise CheckpointError(msg) from error
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-        msg = f"{folder} does not hold a model that can be read: {error}"
+        msg = f"{folder} does not contain a readable model: {error}"
         raise CheckpointError(msg) from error
 
 
 def _pixels(images: NDArray[Any]) -> NDArray[Any]:
-    """Bytes, or floats of 0 to 1; NumPy's own integers are wider than a byte, so the kind tells, not the width."""
+    """Images as bytes or as floats from 0 to 1.
+
+    The dtype's kind decides, not its width: NumPy's default integers are wider than a byte.
+    """
     is_whole = images.dtype.kind in "iu"
     top = 255 if is_whole else 1
     # NaN fails both comparisons.
     if images.dtype.kind not in "iuf" or not (images.min() >= 0 and images.max() <= top):
-        msg = f"pixels are integers of 0 to 255 or floats of 0 to 1; got {images.dtype}"
+        msg = f"pixels must be integers from 0 to 255 or floats from 0 to 1; got {images.dtype}"
         if images.dtype.kind in "iuf":
-            msg = f"{msg} of {images.min()} to {images.max()}"
+            msg = f"{msg} from {images.min()} to {images.max()}"
         raise ImageError(msg, field="images")
     return images.astype(np.uint8 if is_whole else np.float32)

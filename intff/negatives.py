@@ -1,4 +1,4 @@
-"""Where negative data come from (paper section 3.3): labels for the same image, or other images."""
+"""Sources of negative data (paper section 3.3): other labels for the same image, or modified images."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Generator, Tensor
 from torch.nn.functional import avg_pool2d
 
 HYBRID_BLURS = 6
-"""Passes of a 3x3 mean over random pixels until the blobs of a mask are about as large as strokes."""
+"""Passes of a 3x3 mean filter over random pixels, which make the blobs of a mask about as large as strokes."""
 
 
 def random_labels(labels: Tensor, count: int, generator: Generator) -> Tensor:
-    """The author's negatives: the labels of other images, shuffled; about one in ten is in fact true.
+    """The author's negatives: shuffled labels of the images, about one in ten of which is the true label.
 
     Args:
         labels: true class numbers, [images].
@@ -26,34 +26,34 @@ def random_labels(labels: Tensor, count: int, generator: Generator) -> Tensor:
 
 
 def wrong_labels(labels: Tensor, count: int, classes: int, generator: Generator) -> Tensor:
-    """Labels that are never the true one, and never twice the same for one image.
+    """Draw wrong labels, distinct for each image.
 
     Args:
         labels: true class numbers, [images].
         count: negatives for each image, at most `classes - 1`.
-        classes: how many labels there are.
+        classes: number of classes.
         generator: the source of randomness.
 
     Returns:
         Negative labels, [images, count].
     """
     keys = torch.rand((len(labels), classes - 1), generator=generator)
-    steps = keys.argsort(dim=1)[:, :count] + 1  # distinct steps of 1 to classes - 1 around the ring of labels
+    steps = keys.argsort(dim=1)[:, :count] + 1  # distinct offsets of 1 to classes - 1, modulo classes
     return (labels.unsqueeze(1) + steps) % classes
 
 
 def all_wrong_labels(labels: Tensor, classes: int) -> Tensor:
-    """Every wrong label of each image, [images, classes - 1]: nothing is drawn."""
+    """Every wrong label of each image, [images, classes - 1]; not random."""
     return (labels.unsqueeze(1) + torch.arange(1, classes)) % classes
 
 
 def label_noise(images: int, classes: int, generator: Generator) -> Tensor:
-    """Gumbel noise by which `hardest_labels` draws, [images, classes]."""
+    """Gumbel noise for `hardest_labels`, [images, classes]."""
     return torch.empty((images, classes)).exponential_(generator=generator).log_().neg_()
 
 
 def hardest_labels(goodness: Tensor, labels: Tensor, noise: Tensor, count: int) -> Tensor:
-    """Wrong labels drawn by the softmax of their goodness, without repetition (the Gumbel-top-k trick).
+    """Sample wrong labels from the softmax of their goodness, without replacement (the Gumbel-top-k trick).
 
     Args:
         goodness: of every label, [batch, classes].
@@ -68,7 +68,7 @@ def hardest_labels(goodness: Tensor, labels: Tensor, noise: Tensor, count: int) 
 
 
 def hybrids(images: Tensor, generator: Generator) -> Tensor:
-    """Each image where a mask of blobs is on, another one where it is off (Hinton 2022, section 3.2).
+    """Mix each image with another one by a mask of random blobs (Hinton 2022, section 3.2).
 
     Args:
         images: bytes, [images, channels, height, width].
@@ -80,13 +80,13 @@ def hybrids(images: Tensor, generator: Generator) -> Tensor:
     blobs = torch.rand((len(images), 1, *images.shape[2:]), generator=generator)
     for _ in range(HYBRID_BLURS):
         blobs = avg_pool2d(blobs, 3, stride=1, padding=1, count_include_pad=False)
-    mask = (blobs > 0.5).to(images.device)  # noqa: PLR2004 -- the middle of what `rand` draws
+    mask = (blobs > 0.5).to(images.device)  # noqa: PLR2004 -- the mean of uniform noise
     steps = torch.randint(1, max(len(images), 2), (1,), generator=generator)
     return torch.where(mask, images, images.roll(int(steps), dims=0))
 
 
 def rotated(images: Tensor, generator: Generator) -> Tensor:
-    """Each image turned by 90, 180 or 270 degrees.
+    """Rotate each image by 90, 180 or 270 degrees.
 
     Args:
         images: square, [images, channels, side, side].
@@ -103,11 +103,11 @@ def rotated(images: Tensor, generator: Generator) -> Tensor:
 
 
 def noisy_copies(images: Tensor, sigma: float, generator: Generator) -> Tensor:
-    """Each image with Gaussian noise on every pixel.
+    """Add Gaussian noise to every pixel of each image.
 
     Args:
         images: bytes, [images, channels, height, width].
-        sigma: standard deviation, where 1 is the span from black to white.
+        sigma: standard deviation, where 1 is the range from black to white.
         generator: draws the noise.
 
     Returns:
@@ -118,7 +118,7 @@ def noisy_copies(images: Tensor, sigma: float, generator: Generator) -> Tensor:
 
 
 def gaussian_images(images: Tensor, generator: Generator) -> Tensor:
-    """Nothing but Gaussian noise with the mean and the deviation of the images' pixels.
+    """Draw images of pure Gaussian noise with the mean and the standard deviation of the images' pixels.
 
     Args:
         images: bytes, [images, channels, height, width].

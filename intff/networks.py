@@ -1,4 +1,4 @@
-"""Networks: hidden units in a row that score labels by goodness, and the plain network of backpropagation."""
+"""The networks: a sequence of hidden units that scores labels by goodness, and a network for backpropagation."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ _MAP = 4  # dimensions of activations with rows and columns
 
 
 class Scores(NamedTuple):
-    """What a network says of some images; None where it has no such thing."""
+    """A network's outputs for a batch of images; None for outputs that it does not have."""
 
     unit_goodness: Tensor | None
     """[batch, units, labels]"""
     goodness: Tensor | None
     """The weighted sum over the hidden units, [batch, labels] (paper section 3.4)"""
     logits: Tensor | None
-    """Of the softmax classifier, [batch, labels]"""
+    """Logits of the softmax classifier, [batch, labels]"""
 
     @property
     def ranking(self) -> Tensor:
-        """What decides the label: the softmax's logits where there are any, else the goodness, [batch, labels]."""
+        """The scores that determine the predicted label, [batch, labels]: logits if there are any, else goodness."""
         ranking = self.goodness if self.logits is None else self.logits
         assert ranking is not None
         return ranking
 
 
 class GoodnessNetwork(nn.Module):
-    """Hidden units in a row; no gradient passes from one to another (paper section 6.2).
+    """A sequence of hidden units without gradient flow between them (paper section 6.2).
 
     Args:
         units: from input to output.
-        encoding: how a label meets an image.
-        goodness: of a unit's activations.
-        classes: how many labels there are.
-        head: the softmax layer on all units' activations for a neutral label (section 3.5), if there is one.
+        encoding: how labels are combined with images.
+        goodness: the goodness function.
+        classes: number of classes.
+        head: the softmax layer on all units' activations for a neutral label (section 3.5), or None.
         normalization: of each unit's activations before the head.
-        unit_weights: what each unit counts in the score, [units].
+        unit_weights: weight of each unit in the score, [units].
     """
 
     unit_weights: Tensor
@@ -74,12 +74,12 @@ class GoodnessNetwork(nn.Module):
         """One unit's activations.
 
         Args:
-            number: of the unit, from 0.
-            inputs: images, [batch, channels, height, width], or the activations of the unit before, [rows, ...].
+            number: index of the unit, from 0.
+            inputs: images, [batch, channels, height, width], or the activations of the previous unit, [rows, ...].
             labels: class numbers, [batch or 1, variants]; None for a neutral label.
 
         Returns:
-            [rows, ...]; rows are images times variants, or just images where no label enters.
+            Activations, [rows, ...]; rows are images times variants, or just images if labels are groups.
         """
         unit, encoding = self.units[number], self.encoding
         if number == 0:
@@ -87,19 +87,19 @@ class GoodnessNetwork(nn.Module):
         return encoding.later(unit, inputs, labels)
 
     def activations(self, images: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
-        """Each unit's activations; each unit's graph ends at its own input.
+        """Yield each unit's activations; a unit's autograd graph ends at its own input.
 
         Args:
-            images: floats of 0 to 1, [batch, channels, height, width].
+            images: floats from 0 to 1, [batch, channels, height, width].
             labels: class numbers, [batch or 1, variants]; None for a neutral label.
 
         Yields:
-            One tensor per unit, [rows, ...], while a processor's caches still hold it.
+            One tensor per unit, [rows, ...], as soon as it is computed, while it is still in cache.
         """
         return self._activations(self.encoding.prepared(self.units[0], images, labels), labels)
 
     def label_goodness(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Goodness of some labels of each image at every unit.
+        """The goodness of the given labels of each image at every unit.
 
         Args:
             images: [batch, channels, height, width].
@@ -111,12 +111,12 @@ class GoodnessNetwork(nn.Module):
         return self._goodness(self.encoding.prepared(self.units[0], images, labels), labels)
 
     def unit_goodness(self, images: Tensor, rows: int | None = None) -> Tensor:
-        """Goodness of every label at every unit.
+        """The goodness of every label at every unit.
 
         Args:
             images: [batch, channels, height, width].
-            rows: how many rows of activations to compute at once, images times labels where labels are not groups;
-                None computes all at once.
+            rows: how many rows of activations to compute at once (images times labels, or images if labels are
+                groups); None for all at once.
 
         Returns:
             [batch, units, labels]
@@ -141,11 +141,11 @@ class GoodnessNetwork(nn.Module):
             yield hidden
 
     def weighted(self, unit_goodness: Tensor) -> Tensor:
-        """The units' goodness summed as they count, [batch, units, labels] to [batch, labels]."""
+        """The weighted sum of the units' goodness, [batch, units, labels] to [batch, labels]."""
         return (unit_goodness * self.unit_weights[:, None]).sum(dim=1)
 
     def features(self, images: Tensor) -> Tensor:
-        """What the softmax layer is given, from one pass with a neutral label, [batch, features]; without gradients."""
+        """The softmax layer's input, [batch, features], from a pass with a neutral label; detached."""
         outputs = (hidden.detach() for hidden in self.activations(images, labels=None))
         pooled = (hidden.mean(dim=(2, 3)) if hidden.ndim == _MAP else hidden for hidden in outputs)
         return torch.cat([normalized(hidden, self.normalization) for hidden in pooled], dim=1)
@@ -157,11 +157,11 @@ class GoodnessNetwork(nn.Module):
         return logits
 
     def forward(self, images: Tensor, rows: int | None = None) -> Scores:
-        """Score images, [batch, channels, height, width] of 0 to 1; see `unit_goodness`."""
+        """Score images, [batch, channels, height, width], from 0 to 1; for `rows`, see `unit_goodness`."""
         return self.scores(images, self.unit_goodness(images, rows), rows)
 
     def scores(self, images: Tensor, unit_goodness: Tensor, rows: int | None = None) -> Scores:
-        """The same where the goodness of each unit is known, [batch, units, labels]."""
+        """Score images whose goodness at each unit is known, [batch, units, labels]."""
         logits = None if self.head is None else torch.cat([self.logits(piece) for piece in _pieces(images, rows)])
         return Scores(unit_goodness, self.weighted(unit_goodness), logits)
 
@@ -172,7 +172,7 @@ class BackpropNetwork(nn.Module):
     Args:
         layers: hidden layers from input to output.
         head: the output layer.
-        normalization: of the images, if there is one.
+        normalization: of the images; None for none.
     """
 
     def __init__(self, layers: Sequence[Layer], head: nn.Linear, normalization: Normalization | None = None) -> None:
@@ -190,7 +190,7 @@ class BackpropNetwork(nn.Module):
         return logits
 
     def forward(self, images: Tensor, rows: int | None = None) -> Scores:
-        """Score images, [batch, channels, height, width] of 0 to 1; see `GoodnessNetwork.unit_goodness`."""
+        """Score images, [batch, channels, height, width], from 0 to 1, `rows` images at once; None for all."""
         return Scores(None, None, torch.cat([self.logits(piece) for piece in _pieces(images, rows)]))
 
 

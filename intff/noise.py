@@ -1,4 +1,4 @@
-"""How training images are corrupted: three kinds of damage, wrong labels, and mixtures of them."""
+"""Corruption of training images: Gaussian noise, missing rows, pure noise, wrong labels, and mixtures of them."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from intff.spec.noise import AnyNoise
 
 Bytes = NDArray[np.uint8]
 
-PURPOSE = zlib.crc32(b"training noise")  # beside the spec's seed, it seeds a generator that nothing else shares
-_AT_ONCE = 1000  # images that are floats at the same time; the numbers drawn do not depend on it
+PURPOSE = zlib.crc32(b"training noise")  # combined with the spec's seed, it seeds a generator used for nothing else
+_AT_ONCE = 1000  # images held as floats at the same time; it does not affect the random numbers
 
 
 def corrupt(
     images: Bytes, labels: Bytes, noise: AnyNoise, rng: np.random.Generator, classes: int
 ) -> tuple[Bytes, Bytes]:
-    """Corrupt a training set (paper section 5.1 and Figure 4, the numbers from the published experiments).
+    """Corrupt a training set (paper section 5.1 and Figure 4, with values from the published experiments).
 
-    Images are drawn at random for each corruption, and none suffers two. Pure noise is added to
-    the given images, as in the paper; all else is done to them, and what is not drawn stays clean.
+    Images are drawn at random for each corruption, and none has two. Pure noise is added to the
+    given images, as in the paper; the other corruptions modify them, and the rest stay clean.
 
     Args:
-        images: [N, C, H, W]; left unchanged.
-        labels: [N]; left unchanged.
-        noise: the spec's part; when it corrupts nothing, the very arrays that came in come back.
+        images: [N, C, H, W]; not modified.
+        labels: [N]; not modified.
+        noise: the corruption; if it corrupts nothing, the given arrays themselves are returned.
         rng: draws everything.
-        classes: labels are below it.
+        classes: number of classes.
 
     Returns:
-        Images and labels, [N + pure noise, ...]. The given ones keep their order and the pure
-        noise comes last: nothing is shuffled here, since training shuffles every epoch.
+        Images and labels, [N + pure noise, ...]. The given ones keep their order and pure noise
+        comes last: nothing is shuffled here, since training shuffles every epoch.
     """
     mixture = noise.as_mixture()
     counts = mixture.counts(len(images))
     if not any(counts):
         return images, labels
-    # The order of what follows is fixed: the paper's mixture stays the same, bit for bit, for the same seed.
+    # The order of the draws is fixed, so that the same seed always gives the same paper mixture, bit for bit.
     drawn = rng.permutation(len(images))
     noisy, cut, flipped, _ = np.split(drawn, np.cumsum([counts.gaussian, counts.missing_rows, counts.label_noise]))
     added, added_labels = pure_noise(images, counts.pure_noise, rng, classes, mixture.pure_noise_sigma)
@@ -53,12 +53,12 @@ def corrupt(
 
 
 def gaussian(images: Bytes, rng: np.random.Generator, sigma: float) -> Bytes:
-    """Add Gaussian noise to every pixel, and clip to what a byte holds.
+    """Add Gaussian noise to every pixel, and clip to the range of a byte.
 
     Args:
         images: [N, C, H, W].
         rng: draws the noise.
-        sigma: standard deviation, where 1 is the span from black to white.
+        sigma: standard deviation, where 1 is the range from black to white.
     """
     noisy = np.empty_like(images)
     for part in _parts(len(images)):
@@ -67,12 +67,12 @@ def gaussian(images: Bytes, rng: np.random.Generator, sigma: float) -> Bytes:
 
 
 def missing_rows(images: Bytes, rng: np.random.Generator, most: int | None = None) -> Bytes:
-    """Set the bottom rows of each image to zero: from one row to the most, each as likely.
+    """Set the bottom rows of each image to zero; their number is uniform from 1 to `most`.
 
     Args:
         images: [N, C, H, W].
         rng: draws how many rows each image loses.
-        most: at most all rows but one, which is also what None means.
+        most: the maximum, at most the height minus one; None means the height minus one.
     """
     height = images.shape[2]
     most = height - 1 if most is None else most
@@ -82,14 +82,14 @@ def missing_rows(images: Bytes, rng: np.random.Generator, most: int | None = Non
 
 
 def pure_noise(images: Bytes, count: int, rng: np.random.Generator, classes: int, sigma: float) -> tuple[Bytes, Bytes]:
-    """Make images of Gaussian noise around the mean pixel of others, with labels drawn at random.
+    """Create images of Gaussian noise around the mean pixel of given images, with random labels.
 
     Args:
-        images: the others, [N, C, H, W].
-        count: how many to make.
+        images: the given images, [N, C, H, W].
+        count: how many to create.
         rng: draws the pixels and the labels.
-        classes: labels are below it.
-        sigma: standard deviation, where 1 is the span from black to white.
+        classes: number of classes.
+        sigma: standard deviation, where 1 is the range from black to white.
     """
     mean = np.float32(images.mean()) if images.size else np.float32(0)
     noise = np.empty((count, *images.shape[1:]), np.uint8)
@@ -99,20 +99,20 @@ def pure_noise(images: Bytes, count: int, rng: np.random.Generator, classes: int
 
 
 def wrong_labels(labels: Bytes, rng: np.random.Generator, classes: int, flips: Literal["uniform", "pair"]) -> Bytes:
-    """Give every label a wrong one in its place.
+    """Replace every label with a wrong one.
 
     Args:
         labels: [N].
-        rng: draws the new labels, where there is a choice.
-        classes: labels are below it.
-        flips: `uniform` takes any wrong label, each as likely; `pair` takes the next one, and 0 after the last.
+        rng: draws the new labels for `uniform`.
+        classes: number of classes.
+        flips: `uniform` draws any wrong label with equal probability; `pair` takes the next, and 0 after the last.
     """
     steps = rng.integers(1, classes, size=len(labels)) if flips == "uniform" else 1
     return ((labels + steps) % classes).astype(np.uint8)
 
 
 def _parts(count: int) -> Iterator[slice]:
-    """Slices that cover so many images, a few at once, to keep what is held as floats small."""
+    """Yield slices that cover `count` images in small chunks, to limit the memory for floats."""
     for start in range(0, count, _AT_ONCE):
         yield slice(start, start + _AT_ONCE)
 

@@ -1,4 +1,4 @@
-"""How a unit normalises its input: from an input's sum and sum of squares, what to subtract and what to multiply by."""
+"""Input normalisations of a unit, each defined by an offset and a factor computed from the input's sums."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch.linalg import vector_norm
 from torch.nn.functional import layer_norm
 
 FLOOR = 1e-6
-"""Added to a mean square before its root is taken: an input of zeros stays zero."""
+"""Added to a mean square before taking its root, so that an input of zeros stays zero."""
 
 Normalization = Callable[[Tensor | None, Tensor, int], tuple[Tensor | None, Tensor]]
-"""Maps the sum of an input's values (where it is needed), the sum of their squares and their number to the value to
-subtract, None for zero, and the factor to multiply by."""
+"""Maps the sum of an input's values (if needed), the sum of their squares and their number to the value to subtract
+(None for zero) and the factor to multiply by."""
 
 
 def l2(total: Tensor | None, squares: Tensor, size: int) -> tuple[None, Tensor]:
@@ -40,29 +40,29 @@ NORMALIZATIONS: dict[str, Normalization] = {"l2": l2, "rms": rms, "layer": layer
 
 
 def needs_total(normalization: Normalization) -> bool:
-    """Whether a normalisation looks at the sum of an input's values."""
+    """Whether a normalisation needs the sum of an input's values."""
     return normalization is layer
 
 
 def normalized(inputs: Tensor, normalization: Normalization) -> Tensor:
-    """Rows of any shape, each normalised over all its values, [rows, ...] to the same."""
+    """Normalise each row over all its values; the shape [rows, ...] is kept."""
     flat = inputs.flatten(1)
-    if normalization is layer:  # torch's own centres before it squares, which loses no digits
+    if normalization is layer:  # torch's implementation centres before squaring, which avoids cancellation
         return layer_norm(flat, flat.shape[1:], eps=FLOOR).view_as(inputs)
     return (flat * scale(flat, normalization)).view_as(inputs)
 
 
 def scale(rows: Tensor, normalization: Normalization, squares: Tensor | None = None) -> Tensor:
-    """What a normalisation that needs no sum multiplies each row by.
+    """The factor of each row, for a normalisation that does not need the sum of values.
 
     Args:
         rows: [rows, values].
-        normalization: which.
-        squares: the sum of each row's squares, [rows], where it is known.
+        normalization: the normalisation.
+        squares: the sum of each row's squares, [rows], if already known.
 
     Returns:
-        [rows, 1]
+        Factors, [rows, 1].
     """
     if squares is None:
-        squares = vector_norm(rows, dim=1).square()  # a norm is one pass over the rows, a sum of squares two
+        squares = vector_norm(rows, dim=1).square()  # a norm needs one pass over the rows, a sum of squares two
     return normalization(None, squares.unsqueeze(1), rows.shape[1])[1]

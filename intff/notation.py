@@ -1,12 +1,12 @@
-"""The paper's architecture notation, `784,(200,200,200),(50,50)`, read and written.
+"""Parsing and writing the paper's architecture notation, such as `784,(200,200,200),(50,50)`.
 
-Parentheses group the layers of one hidden unit; a bare layer is a unit of its own. The whole may
-stand in parentheses of its own, as the paper prints it. A layer is a number of neurons, or one of
+Parentheses group the layers of one hidden unit; a layer outside parentheses is a unit of its own.
+The whole string may be enclosed in parentheses, as in the paper. A layer is a number of neurons, or one of
 
-    32C3  32C(5,3)  32C4/4  32C3v    convolution: channels, kernel, stride, v for no padding
-    32C3p                            plain, without batch normalisation
-    P2                               the largest of each square; bare, it belongs to the unit before it
-    A4                               self-attention with so many heads
+    32C3  32C(5,3)  32C4/4  32C3v    convolution: channels, kernel, stride; v means no padding
+    32C3p                            convolution without batch normalisation
+    P2                               2x2 max pooling; outside parentheses, it belongs to the previous unit
+    A4                               self-attention with 4 heads
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Any
 from intff.errors import NotationError
 
 Layer = int | dict[str, Any]
-"""As in a spec: a number of neurons, or an object that says its kind."""
+"""As in a spec: a number of neurons, or an object with a `kind`."""
 
 _EXAMPLE = "784,(200,200,200),(50,50)"
 _LONGEST = 2000
 _NUMBER = r"[0-9]{1,12}"
 _KERNEL = rf"{_NUMBER}|\({_NUMBER},{_NUMBER}\)"
 _LAYER = rf"(?:{_NUMBER}(?:C(?:{_KERNEL})(?:/{_NUMBER})?v?p?)?|[PA]{_NUMBER})"
-_BLANKS = re.compile(r"\s*([(),])\s*")  # those between two digits stay, or 100 50 would be read as 10050
+_BLANKS = re.compile(r"\s*([(),])\s*")  # spaces between digits stay, or 100 50 would be read as 10050
 _GROUP = re.compile(rf"(?P<bare>{_LAYER})|\((?P<unit>{_LAYER}(?:,{_LAYER})*)\)")
 _PART = re.compile(
     rf"(?P<width>{_NUMBER})(?:C(?P<kernel>{_KERNEL})(?:/(?P<stride>{_NUMBER}))?(?P<valid>v)?(?P<plain>p)?)?"
@@ -36,7 +36,7 @@ _PART = re.compile(
 
 @dataclass(frozen=True)
 class Notation:
-    """An architecture as written: input size, layers per hidden unit, and whether the last stood bare."""
+    """A parsed architecture: input size, layers per hidden unit, and whether the last layer was outside parentheses."""
 
     input_size: int
     units: tuple[tuple[Layer, ...], ...]
@@ -44,7 +44,7 @@ class Notation:
 
 
 def parse(text: str) -> Notation:
-    """Read the paper's notation.
+    """Parse the paper's notation.
 
     Args:
         text: for example `784,(100,50),(30,10)` or `(784,32C(3,3),P2,64C(3,3),128,10)`.
@@ -83,17 +83,17 @@ def parse(text: str) -> Notation:
     for group in groups[1:]:
         layers = tuple(_layer(part) for part in _PART.finditer(group["bare"] or group["unit"]))
         if group["bare"] and group["bare"].startswith("P") and units:
-            units[-1] += layers  # it learns nothing, so it cannot be a unit
+            units[-1] += layers  # pooling has no parameters, so it cannot be a unit
         else:
             units.append(layers)
     return Notation(int(first), tuple(units), last_is_bare=groups[-1]["bare"] is not None)
 
 
 def parse_layer(text: str) -> Layer:
-    """Read one layer, such as `200`, `32C3` or `P2`.
+    """Parse one layer, such as `200`, `32C3` or `P2`.
 
     Raises:
-        NotationError: the text is no layer.
+        NotationError: the text is not a layer.
     """
     match = _PART.fullmatch(_BLANKS.sub(r"\1", text.strip()[:_LONGEST]))
     if match is None:
@@ -103,7 +103,7 @@ def parse_layer(text: str) -> Layer:
 
 
 def write(input_size: int, units: Sequence[Sequence[Layer]]) -> str:
-    """The notation of a network, every unit in parentheses: `784,(200,200,200),(50,50)`."""
+    """The notation of a network with every unit in parentheses: `784,(200,200,200),(50,50)`."""
     return ",".join([str(input_size), *(f"({','.join(map(_written, unit))})" for unit in units)])
 
 

@@ -1,4 +1,4 @@
-"""What a training step minimises: the sum of the units' local losses, or cross-entropy."""
+"""The objectives of a training step: the sum of the units' local losses, or cross-entropy."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from intff.networks import BackpropNetwork, GoodnessNetwork
 
 
 class StepLosses(NamedTuple):
-    """One training step's losses; `total` is what is differentiated, the rest is detached."""
+    """The losses of one training step; only `total` is differentiable, the rest are detached."""
 
     total: Tensor
     units: Tensor
     """[units]"""
     positive: Tensor
-    """Mean goodness of the positive data, [units], or [0] without units"""
+    """Mean goodness of the positive data, [units]; empty for backpropagation"""
     negative: Tensor
-    """Mean goodness of the negative data, [units], or [0] without units"""
+    """Mean goodness of the negative data, [units]; empty for backpropagation"""
 
 
 @dataclass(frozen=True)
 class LocalObjective:
     """Each unit's local loss on positive and negative data (paper sections 3.1 and 3.2).
 
-    The units are cut from each other, so the gradient of the sum is each unit's own (section 6.2).
+    No gradient flows between units, so each unit's gradient of the sum is that of its own loss (section 6.2).
 
     Args:
-        network: its units learn.
-        loss: of each unit.
-        theta: the threshold.
-        source: what a batch's `negatives` are: labels; noise by which hard labels are drawn; or images.
-        hard_labels: how many of them for each image.
+        network: the network to train.
+        loss: the local loss.
+        theta: the goodness threshold.
+        source: what a batch's `negatives` contain: labels, Gumbel noise for drawing hard labels, or images.
+        hard_labels: number of hard labels for each image.
     """
 
     network: GoodnessNetwork
@@ -52,9 +52,9 @@ class LocalObjective:
         """Losses of one batch.
 
         Args:
-            images: floats of 0 to 1, [batch, channels, height, width].
+            images: floats from 0 to 1, [batch, channels, height, width].
             labels: true class numbers, [batch].
-            negatives: class numbers, [batch, negatives]; or noise, [batch, classes]; or bytes like the images.
+            negatives: class numbers, [batch, negatives], noise, [batch, classes], or images as bytes, by `source`.
         """
         network = self.network
         images, labels, variants = self.data(images, labels, negatives)
@@ -67,14 +67,14 @@ class LocalObjective:
     def one_by_one(
         self, images: Tensor, labels: Tensor, negatives: Tensor, step: Callable[[Tensor], None], steps: int
     ) -> StepLosses:
-        """Let one unit after the other learn from a batch, each on what the one before has just become.
+        """Train the units in turn on a batch, each on the output of the updated previous unit.
 
         Args:
-            images: as above.
-            labels: as above.
-            negatives: as above.
-            step: takes a loss and changes the weights that it depends on.
-            steps: of each unit.
+            images: see `__call__`.
+            labels: see `__call__`.
+            negatives: see `__call__`.
+            step: takes a loss and updates the weights that it depends on.
+            steps: optimizer steps of each unit.
         """
         network = self.network
         images, labels, variants = self.data(images, labels, negatives)
@@ -99,7 +99,10 @@ class LocalObjective:
         return StepLosses(total, units, positives, negatives)
 
     def data(self, images: Tensor, labels: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The images to look at, the true labels, and the labels under which to look, the positive ones first."""
+        """The images, their true labels, and the labels to pair with each image, the positive one first.
+
+        With images as the source, the negative images follow the positive ones, each paired with the true label.
+        """
         network, true = self.network, labels.unsqueeze(1)
         if self.source == "images":
             return torch.cat([images, as_floats(negatives)]), labels, true.repeat(2, 1)
@@ -110,13 +113,13 @@ class LocalObjective:
         return images, labels, torch.cat([true, negatives], dim=1)
 
     def _losses(self, goodness: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Each unit's loss, and its mean positive and negative goodness, [units], from [images, units, variants]."""
+        """Each unit's loss, mean positive and mean negative goodness, [units], from [images, units, variants]."""
         if self.source == "images":
             positive, negative = goodness.chunk(2)
             positive = positive.squeeze(2)
         else:
             positive, negative = goodness[..., 0], goodness[..., 1:]
-        # Unit by unit: to the last bit, each has the gradient that it would have alone.
+        # Computed unit by unit, so that each gets the same gradient as when trained alone, bit for bit.
         each = zip(positive.unbind(1), negative.unbind(1), strict=True)
         losses = torch.stack([self.loss(*of_unit, self.theta).mean() for of_unit in each])
         return losses, positive.detach().mean(dim=0), negative.detach().mean(dim=(0, 2))
@@ -127,7 +130,7 @@ class LocalObjective:
 
 @dataclass(frozen=True)
 class CrossEntropyObjective:
-    """Cross-entropy of the softmax output, the loss of backpropagation."""
+    """Cross-entropy of the softmax output, for backpropagation."""
 
     network: BackpropNetwork
 

@@ -1,16 +1,16 @@
-"""Pictures made of characters, for terminals."""
+"""Images drawn with characters, for terminals."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-_BRIGHT = 0.3  # strokes are drawn with soft edges; below the middle, thin ones stay whole
+_BRIGHT = 0.3  # strokes have soft edges: a threshold below one half keeps thin ones unbroken
 _BLOCKS = " ▀▄█"
 
 
 def to_text(image: NDArray[np.floating]) -> str:
-    """Draw an image, light on dark, two rows of pixels in a line of characters.
+    """Draw a light-on-dark image with block characters, two rows of pixels per line.
 
     Args:
         image: [H, W], from 0 to 1.

@@ -1,4 +1,4 @@
-"""Figures of training runs as SVG or PNG: the paper's Figure 3, and curves with bands; no torch, no files, no state."""
+"""Figures of training runs as SVG or PNG bytes: the paper's Figure 3, and curves with confidence bands."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ Metrics = Mapping[str, Any]
 """One finished epoch, with the fields of `intff.progress.EpochMetrics`."""
 
 MOST_POINTS = 500
-"""Epochs that are drawn of a run; a panel is some 600 dots wide in print, and shows no more."""
+"""Maximum number of epochs drawn; a panel is about 600 dots wide in print and cannot show more."""
 
 NO_EPOCH = "no epoch has finished"
 
-_PANEL, _HEIGHT, _LINE = 2.4, 2.3, 0.16  # inches: three panels are as wide as a page's text
+_PANEL, _HEIGHT, _LINE = 2.4, 2.3, 0.16  # inches: three panels span the text width of a page
 _DOTS_PER_INCH = 200
 _TITLE_SIZE = 8  # points, as are the sizes below
 _SCALE = "viridis"
 _GREY = "#555555"
-_DASHES = (0, (3, 1.5))  # the length of a dash and of a gap, in widths of the line
-_ONE_ROW = 6  # entries of a legend
-_LARGEST = 1e30  # of what is drawn; matplotlib's own sums overflow far above it
-_FEW = 25  # points that are each marked: a line of one point would not be seen
-_LONGEST_LINE = 400  # characters that are measured; far more than fit
+_DASHES = (0, (3, 1.5))  # the length of a dash and of a gap, in line widths
+_ONE_ROW = 6  # maximum number of legend entries in one row
+_LARGEST = 1e30  # larger values are not drawn; matplotlib's internal sums would overflow far above it
+_FEW = 25  # up to this many points get markers: a line of one point would be invisible
+_LONGEST_LINE = 400  # characters of a title that are measured; far more than fit
 _LONGEST_UNIT = 22  # characters of a unit's layers in the legend
 
-# Okabe and Ito's colours, which the colour-blind tell apart, without the yellow that paper swallows.
+# The colour-blind-safe palette of Okabe and Ito, without yellow, which is too faint on paper.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _ALGORITHMS = {"intff": "IntFF", "ff": "FF", "bp": "BP"}
 
-# DejaVu comes with matplotlib and has most alphabets, so that a figure looks the same everywhere.
+# DejaVu ships with matplotlib and covers most alphabets, so that a figure looks the same everywhere.
 _FONT = "DejaVu Sans"
 _STYLE: dict[str, Any] = {
     "font.family": _FONT,
@@ -76,27 +76,27 @@ _STYLE: dict[str, Any] = {
     "lines.markersize": 2.5,
     "figure.constrained_layout.w_pad": 0.08,
     "text.parse_math": False,  # a job may be called $x$
-    "svg.fonttype": "path",  # the same letters where DejaVu is not installed
-    "svg.hashsalt": "intff",  # names inside an SVG are random otherwise
+    "svg.fonttype": "path",  # the same glyphs even if DejaVu is not installed
+    "svg.hashsalt": "intff",  # ids inside an SVG would otherwise be random
 }
 
-_lock = Lock()  # matplotlib's settings are the process's
+_lock = Lock()  # matplotlib's settings are global to the process
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a figure, with a band around it where `low` and `high` are given."""
+    """One line of a figure, with a band around it if `low` and `high` are given."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
     low: Sequence[float] = ()
     high: Sequence[float] = ()
-    """As long as `x`; for example a confidence interval over seeds."""
+    """Bounds of the band, as long as `x`; for example, a confidence interval over seeds."""
 
 
 def require_matplotlib() -> None:
-    """Tell, before a long run, whether its figure can be drawn.
+    """Check, before a long run, that its figure can be drawn.
 
     Raises:
         MissingExtra: matplotlib is not installed.
@@ -114,16 +114,19 @@ def figure3(
     note: str | None = None,
     image: Image = "svg",
 ) -> bytes:
-    """Draw a run as the paper's Figure 3 does, with the units' goodness and the accuracy beside the losses.
+    """Draw the losses of a run as in the paper's Figure 3, next to the units' goodness and the accuracy.
 
     Equal arguments give equal bytes, in any thread. A run of many epochs is thinned to `MOST_POINTS`.
 
     Args:
-        metrics: the finished epochs in order; none gives a figure that says so.
-        spec: the run's whole spec as JSON, for the title, the units' names and theta.
-        name: what people call the run.
-        note: what else is to be said below the title, such as how far the run is.
+        metrics: the finished epochs in order; without any, the figure says so.
+        spec: the run's complete spec as JSON, for the title, the unit names and theta.
+        name: the name of the run, for the title.
+        note: another line of the title, such as the progress of the run.
         image: the format.
+
+    Returns:
+        The image file's bytes.
 
     Raises:
         MissingExtra: matplotlib is not installed.
@@ -168,12 +171,15 @@ def figure3(
 
 
 def accuracy_against_noise(curves: Sequence[Curve], *, title: str = "", image: Image = "svg") -> bytes:
-    """Draw test accuracy against the share of corrupted training data, a curve for each algorithm.
+    """Draw test accuracy against the share of corrupted training data, with one curve per algorithm.
 
     Args:
-        curves: `x` is the share that is corrupted and `y` the accuracy, both 0 to 1.
+        curves: `x` is the corrupted share and `y` the accuracy, both 0 to 1.
         title: above the figure.
         image: the format.
+
+    Returns:
+        The image file's bytes.
 
     Raises:
         MissingExtra: matplotlib is not installed.
@@ -189,13 +195,16 @@ def accuracy_against_noise(curves: Sequence[Curve], *, title: str = "", image: I
 def loss_curves(
     curves: Sequence[Curve], *, title: str = "", quantity: str = "local loss", image: Image = "svg"
 ) -> bytes:
-    """Draw losses over epochs, a curve for each hidden unit or run.
+    """Draw losses over epochs, with one curve per hidden unit or run.
 
     Args:
         curves: `x` is the epoch, from 1, and `y` the loss.
         title: above the figure.
-        quantity: what the vertical axis shows.
+        quantity: label of the vertical axis.
         image: the format.
+
+    Returns:
+        The image file's bytes.
 
     Raises:
         MissingExtra: matplotlib is not installed.
@@ -210,13 +219,13 @@ def loss_curves(
 
 @contextmanager
 def _figure(width: float, titles: Sequence[str]) -> Iterator[tuple[Figure, Callable[[Image], bytes]]]:
-    """An empty figure below its titles, and what turns it into bytes; one at a time in a process."""
+    """Yield an empty figure with titles, and a function that saves it to bytes; one at a time per process."""
     require_matplotlib()
-    import matplotlib as mpl  # noqa: PLC0415 -- half a second and 40 MB, for those who draw
+    import matplotlib as mpl  # noqa: PLC0415 -- takes half a second and 40 MB, so only for drawing
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     with _lock, mpl.rc_context():
-        mpl.rcdefaults()  # not what this machine's user prefers
+        mpl.rcdefaults()  # ignores the user's matplotlib configuration
         mpl.rcParams.update(_STYLE)  # type: ignore[arg-type]  # its stubs list every setting's name
         lines = [_fitted(line, 72 * width - 10) for line in titles if line]
         figure = Figure(figsize=(width, _HEIGHT + _LINE * len(lines)), layout="constrained")
@@ -224,7 +233,7 @@ def _figure(width: float, titles: Sequence[str]) -> Iterator[tuple[Figure, Calla
 
         def save(image: Image) -> bytes:
             file = BytesIO()
-            # Neither the hour nor the version of the program: the same run gives the same bytes.
+            # Neither date nor program version, so that the same run gives the same bytes.
             about = {"Title": "; ".join(lines), "Date": None, "Creator": None} if image == "svg" else {"Software": None}
             figure.savefig(file, format=image, dpi=_DOTS_PER_INCH, metadata=about)
             return file.getvalue()
@@ -233,20 +242,20 @@ def _figure(width: float, titles: Sequence[str]) -> Iterator[tuple[Figure, Calla
 
 
 def _thinned(metrics: Sequence[Metrics]) -> list[Metrics]:
-    """Every epoch, or every n-th, counted from the last."""
+    """Every epoch, or every n-th one counted back from the last."""
     every = max(1, ceil(len(metrics) / MOST_POINTS))
     return list(metrics[(len(metrics) - 1) % every :: every])
 
 
 def _numbers(rows: Sequence[Sequence[float | None]]) -> Floats:
-    """Numbers to draw; what is none of them, or too large for any axis, becomes a gap."""
+    """Convert to floats; missing, NaN and too large values become NaN, which leaves a gap."""
     values = np.array(rows, dtype=float)
     values[~(np.abs(values) < _LARGEST)] = np.nan
     return values
 
 
 def _about(spec: Mapping[str, Any]) -> str:
-    """The run in the paper's words: `IntFF (784,(200,200,200),(50,50)) on mnist, noise: paper_mixture`."""
+    """A run's title, in the paper's notation: `IntFF (784,(200,200,200),(50,50)) on mnist, noise: paper_mixture`."""
     kind, noise = spec["algorithm"]["kind"], spec["noise"]["kind"]
     size = prod(spec["architecture"]["input_shape"])
     layers = ",".join([str(size), *_unit_layers(spec)])
@@ -255,13 +264,13 @@ def _about(spec: Mapping[str, Any]) -> str:
 
 
 def _theta(algorithm: Mapping[str, Any]) -> float | None:
-    """The threshold, under a loss that has one."""
+    """The threshold, if the loss has one."""
     theta: float | None = algorithm["theta"] if str(algorithm.get("loss", "")).startswith("softplus") else None
     return theta
 
 
 def _unit_layers(spec: Mapping[str, Any]) -> list[str]:
-    """Each unit's layers in the paper's notation; without hidden units of several layers there is nothing to group."""
+    """The layers of each unit in the paper's notation; except for IntFF, each layer alone, without parentheses."""
     units = spec["architecture"]["units"]
     if spec["algorithm"]["kind"] == "intff":
         return [_layers(unit) for unit in units]
@@ -273,7 +282,7 @@ def _layers(unit: Sequence[Any]) -> str:
 
 
 def _unit_names(spec: Mapping[str, Any] | None, count: int) -> list[str]:
-    """The units by number, with their layers where these are known and short."""
+    """Names of the units: their numbers, with their layers if these are known and short."""
     layers = _unit_layers(spec) if spec else []
     if len(layers) != count or max(map(len, layers)) > _LONGEST_UNIT:
         return [f"unit {number}" for number in range(1, count + 1)]
@@ -281,7 +290,7 @@ def _unit_names(spec: Mapping[str, Any] | None, count: int) -> list[str]:
 
 
 def _colours(count: int) -> list[Any]:
-    """A colour for each unit: all different for a few, a scale from first to last for many."""
+    """A colour for each unit: distinct ones for a few units, a colour scale for many."""
     if count <= len(_COLOURS):
         return list(_COLOURS[:count])
     from matplotlib import colormaps  # noqa: PLC0415 -- see _figure
@@ -299,7 +308,7 @@ def _lines(panel: Axes, epochs: Floats, values: Floats, colours: Sequence[Any], 
 
 
 def _legend(figure: Figure, panels: Sequence[Axes], names: Sequence[str], colours: Sequence[Any]) -> None:
-    """Below the panels, what each line is; the colours of many units are a scale beside them."""
+    """Add a legend below the panels; for many units, a colour bar beside them shows the units."""
     from matplotlib.lines import Line2D  # noqa: PLC0415 -- see _figure
 
     units = [Line2D([], [], color=colour, label=name) for colour, name in zip(colours, names, strict=True)]
@@ -310,7 +319,7 @@ def _legend(figure: Figure, panels: Sequence[Axes], names: Sequence[str], colour
     ]
     few = len(names) <= len(_COLOURS)
     handles = [*units, *lines] if few else lines
-    # Two rows when one is not enough; a legend is filled column by column.
+    # Two rows if one is not enough; matplotlib fills a legend column by column.
     columns = len(handles) if len(handles) <= _ONE_ROW else ceil(len(handles) / 2)
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.5)
     if not few:
@@ -330,7 +339,7 @@ def _scale(figure: Figure, panels: Sequence[Axes], colours: Sequence[Any]) -> No
 
 
 def _count_epochs(panel: Axes, epochs: Sequence[float] | Floats) -> None:
-    """An axis of whole epochs."""
+    """Set up the horizontal axis, with whole epochs."""
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 -- see _figure
 
     panel.set_xlabel("epoch")
@@ -354,7 +363,7 @@ def _draw_curves(panel: Axes, curves: Sequence[Curve], *, scale: float, marked: 
 
 
 def _fitted(text: str, points: float) -> str:
-    """The text in one line of at most this width, without what the font cannot show."""
+    """Fit a text into one line of at most this width, replacing characters that the font lacks."""
     from matplotlib.font_manager import FontProperties, findfont, get_font  # noqa: PLC0415 -- see _figure
     from matplotlib.textpath import text_to_path  # noqa: PLC0415
 

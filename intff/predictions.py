@@ -1,4 +1,4 @@
-"""What a model says of an image, in the form in which every interface answers; no torch."""
+"""Predictions in the form that every interface returns; independent of torch."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ Floats = NDArray[np.float32]
 
 
 class Outputs(NamedTuple):
-    """A model's outputs for some images; None where the model has no such thing."""
+    """A model's outputs for a batch of images; None for outputs that the model does not have."""
 
     goodness: Floats | None = None
-    """The sum over hidden units, each times its weight, [images, labels]"""
+    """The weighted sum over hidden units, [images, labels]"""
     unit_goodness: Floats | None = None
     """[images, units, labels]"""
     probability_positive: Floats | None = None
     """sigma(goodness - theta), the paper's likelihood (section 3.2), [images, labels]"""
     probabilities: Floats | None = None
-    """Of a softmax classifier, [images, labels]"""
+    """Probabilities of a softmax classifier, [images, labels]"""
 
 
-@dataclass  # not frozen: that takes six times as long to make
+@dataclass  # not frozen: creating a frozen one takes six times as long
 class Prediction:
-    """One image's prediction; lists are by label, `unit_goodness` by unit and then by label."""
+    """The prediction for one image; lists are indexed by label, `unit_goodness` by unit and then by label."""
 
     label: str
     goodness: list[float] | None
     probability_positive: list[float] | None
     margin: float
-    """The winner's goodness (or probability, of a softmax classifier) minus the runner-up's, as they stand here."""
+    """The highest goodness in this prediction (or probability, with a softmax classifier) minus the second highest."""
     unit_goodness: list[list[float]] | None
     probabilities: list[float] | None
 
 
 def predictions(outputs: Outputs, labels: Sequence[str]) -> list[Prediction]:
-    """Turn a model's outputs into one prediction for each image.
+    """Convert a model's outputs to one prediction per image.
 
-    The label is the one with the highest probability of a softmax classifier, where there is one, else goodness.
+    The label is the one with the highest probability if there is a softmax classifier, else the highest goodness.
     """
     columns: list[Any] = [None if column is None else column.tolist() for column in outputs]
     of_goodness, *_, of_softmax = columns
     ranking = of_goodness if of_softmax is None else of_softmax
     found = []
-    # In Python, since NumPy takes longer for ten numbers.
+    # In pure Python, which is faster than NumPy for ten numbers.
     for scores, goodness, unit_goodness, positive, probabilities in zip(
         ranking, *(repeat(None) if column is None else column for column in columns), strict=False
     ):

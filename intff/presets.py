@@ -1,4 +1,4 @@
-"""Named presets: whole specs by name, under whatever is given beside the name."""
+"""Named presets: predefined specs whose fields can be overridden."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _LABEL_IN_THE_IMAGE: dict[str, Any] = {
     "loss": "softplus_logsumexp",
     "normalization": "rms",
 }
-"""The paper's way, positive and negative data by label overlay, with the settings that measured best for it."""
+"""The paper's label overlay for positive and negative data, with the settings that performed best for it."""
 
 _NOISY = {"noise": "paper_mixture"}
-# Epochs of networks with rows and columns take half a minute to a minute of one core, and few of them suffice.
+# An epoch of a convolutional network takes half a minute to a minute on one core, and a few epochs suffice.
 _CONVOLVED = {"epochs": 6, "batch_size": 128}
 _ATTENTIVE = {"epochs": 4, "batch_size": 128}
 _PLAINLY_CONVOLVED = {"epochs": 3, "batch_size": 128}
@@ -32,8 +32,8 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         "scikit-learn's bundled 8x8 digits, for a machine without internet",
         {
             "dataset": "digits",
-            # Convolutions, for the test set's writers are others than the training set's: of 360 training images held
-            # out with writers of their own these name 99 %, dense layers 98 %.
+            # Convolutions, because the writers of the test set differ from those of the training set: on 360 training
+            # images held out by writer, convolutions reach 99 %, dense layers 98 %.
             "architecture": "64,(32C3,32C3,P2),(64C3,64C3)",
             "algorithm": "intff",
             "training": {"epochs": 40, "batch_size": 32},
@@ -70,7 +70,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "table1_bp_large": ("Table 1, row 6", {"architecture": "784,200,200,200,50,50,10", "algorithm": "bp"}),
     "table1_bp_conv": (
         "Table 1, row 7",
-        # Plain and without padding, as the author's framework makes them.
+        # Without batch normalisation and padding, as in the author's framework.
         {"architecture": "784,32C(3,3)vp,64C(3,3)vp,128,48,10", "algorithm": "bp", "training": _PLAINLY_CONVOLVED},
     ),
     "table1_intff_small_overlay": (
@@ -107,7 +107,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "intff_conv": (
         "IntFF with convolutions in two hidden units",
-        # The rate is the one that validation chose (docs/results.md).
+        # The learning rate was chosen by validation accuracy (docs/results.md).
         {"architecture": _CONVOLUTION, "algorithm": "intff", "training": {**_CONVOLVED, "learning_rate": 0.01}},
     ),
     "bp_conv": (
@@ -123,12 +123,12 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         {"architecture": f"{_ATTENTION},10", "algorithm": "bp", "training": _ATTENTIVE},
     ),
 }
-"""Name to what it is and the part of a spec that it fills in. Sizes and noise are the paper's;
-the schedule is the project's default unless the preset says otherwise."""
+"""Maps each name to a description and the fields of the spec that it sets. Sizes and noise are the paper's;
+the schedule is the project's default unless the preset sets it."""
 
 
 def expand_preset(data: dict[str, Any]) -> dict[str, Any]:
-    """Replace `"preset": name` by the preset's fields, under those that are given beside it.
+    """Replace `"preset": name` with the preset's fields, which the other given fields override.
 
     Raises:
         SpecError: there is no such preset.
@@ -156,7 +156,7 @@ _DEFAULT_KINDS = {
 
 
 def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Lay `over` on `under`, part by part.
+    """Merge `over` into `under` recursively.
 
     A part of another kind replaces the whole part; only `intff` and `ff`, which have the same fields, keep them.
     """
@@ -165,7 +165,7 @@ def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         beneath = merged.get(key)
         below, above = _part(key, beneath), _part(key, value)
         if isinstance(beneath, str) and isinstance(value, str):
-            merged[key] = value  # a name on a name, of a part or of a plain choice
+            merged[key] = value  # one name replaces another, whether of a part or of an option
         elif below is None or above is None or not _have_same_fields(key, below, above):
             merged[key] = value
         else:
@@ -181,7 +181,7 @@ def _have_same_fields(key: str, below: dict[str, Any], above: dict[str, Any]) ->
 
 
 def _part(key: str, value: object) -> dict[str, Any] | None:
-    """A part in its long form; None for what is no part: a number or a list."""
+    """A part in its long form; None if the value is not a part but, for example, a number or a list."""
     if isinstance(value, str) and value.isidentifier():
         return {"kind": value}
     if isinstance(value, str) and key == "architecture":

@@ -1,4 +1,4 @@
-"""What a training run reports while it goes on; plain data, so that any room may read it."""
+"""The events that a training run reports; plain data, so that any package can use them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Started:
     device: str
     epochs: int
     first_epoch: int
-    """1, or the epoch at which a resumed run goes on."""
+    """1, or the epoch at which a resumed run continues."""
     train_images: int
     parameters: int
     dataset_source: str
@@ -20,38 +20,38 @@ class Started:
 
 @dataclass(frozen=True)
 class Step:
-    """Some training steps later; reported several times a second."""
+    """Progress within an epoch; reported several times a second."""
 
     epoch: int
-    """The epoch under way, from 1."""
+    """The current epoch, from 1."""
     epochs: int
     fraction: float
-    """Of the whole run that is done, 0 to 1."""
+    """Completed fraction of the run, 0 to 1."""
     samples_per_second: float
     eta_seconds: float
 
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One finished epoch: means over its training batches, and accuracy on the validation split."""
+    """Metrics of one finished epoch: means over its training images, and accuracy on the validation set."""
 
     epoch: int
     seconds: float
     """Wall time of the training steps, without validation."""
     loss: float
-    """What is minimised: the sum of the unit losses, and the softmax layer's cross-entropy where there is one."""
+    """The training objective: the sum of the unit losses, plus the cross-entropy of a softmax layer if there is one."""
     unit_losses: list[float]
     unit_goodness_positive: list[float]
     unit_goodness_negative: list[float]
     validation_accuracy: float
     learning_rate: float
-    """At the epoch's first step."""
+    """Learning rate of the epoch's first step."""
     samples_per_second: float
 
 
 @dataclass(frozen=True)
 class EpochEnd:
-    """An epoch is over; until the next event is asked for, a checkpoint may be saved."""
+    """An epoch has ended; until the next event is requested, a checkpoint may be saved."""
 
     metrics: EpochMetrics
     epochs: int
@@ -60,22 +60,22 @@ class EpochEnd:
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run gives."""
+    """The result of a finished run."""
 
     test_accuracy: float
     validation_accuracy: float
-    """Of the weights that are kept."""
+    """Validation accuracy of the final weights, which are the best epoch's with early stopping."""
     train_seconds: float
     """Wall time of the training steps alone."""
     epochs: int
-    """Epochs that were run; fewer than asked for after early stopping."""
+    """Epochs that were run; early stopping may end a run before `training.epochs`."""
     parameters: int
     dataset_source: str
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The run is over and the test set has been looked at, once."""
+    """The run has ended, and the test set has been evaluated, once."""
 
     result: Result
 

@@ -1,4 +1,4 @@
-"""A training step that is recorded once and replayed: a GPU then runs all of its kernels at one word."""
+"""Records a training step once as a CUDA graph and replays it, so that one launch runs all of its kernels."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-_RECORDING = Lock()  # torch waits for the whole device before it records, which must not record just then
-_PLAIN_CALLS = 3  # of each shape first, as torch asks for: they make what a step makes only once
+_RECORDING = Lock()  # torch synchronises the device before it records, which is forbidden during another recording
+_PLAIN_CALLS = 3  # warm-up calls for each shape, as torch requires: they create what a step creates only once
 
 Step = Callable[..., None]
-"""Works in place, and reads nothing back."""
+"""Works in place, without copying results back to the CPU."""
 Take = Callable[..., None]
-"""Takes a step with its inputs; it does not keep the step, whose owner keeps it: neither would ever be freed."""
+"""Executes a step with its inputs. It must not store the step, whose owner stores it: a cycle would not be freed."""
 Work = Callable[[], None]
 
 
 def plainly(step: Step, *inputs: Tensor) -> None:
-    """Take a step without recording it."""
+    """Execute a step without recording it."""
     step(*inputs)
 
 
 class Recorder(Protocol):
-    """What can record."""
+    """Records work and returns a function that replays it."""
 
     def plainly(self, work: Work) -> None:
-        """Do work that will be recorded later."""
+        """Run work that will be recorded later."""
 
     def record(self, work: Work) -> Work:
-        """Prepare to repeat work, each time in the same memory; only the returned callable does it."""
+        """Record work without running it; the returned function runs it, each time in the same memory."""
 
 
 class Recorded:
-    """Takes one step again and again: it is recorded once for each shape of its inputs, and replayed from then on.
+    """Executes one step repeatedly: records it once for each set of input shapes, and then replays the recording.
 
     Args:
-        recorder: of CUDA graphs, unless told otherwise.
+        recorder: records CUDA graphs by default.
     """
 
     def __init__(self, recorder: Recorder | None = None) -> None:
@@ -48,7 +48,7 @@ class Recorded:
         self._shapes: dict[tuple[torch.Size, ...], _Shape] = {}
 
     def __call__(self, step: Step, *inputs: Tensor) -> None:
-        """Take the step, always the same one; the inputs may be other tensors each time."""
+        """Execute the step, which must always be the same one; the inputs may be different tensors each time."""
         known = self._shapes.setdefault(tuple(given.shape for given in inputs), _Shape())
         if known.plain_calls < _PLAIN_CALLS:
             known.plain_calls += 1
@@ -65,19 +65,19 @@ class Recorded:
 
 @dataclass
 class _Shape:
-    """What is known of the inputs of one shape."""
+    """The recording for one set of input shapes."""
 
     plain_calls: int = 0
     replay: Work | None = None
     inputs: list[Tensor] = field(default_factory=list)
-    """Where the replay reads"""
+    """The tensors that the recording reads"""
 
 
 class _CudaGraphs:
-    """Records work on CUDA as graphs of kernels, which are then launched together.
+    """Records work as CUDA graphs, whose kernels are launched together.
 
-    All on one stream of its own, which torch keeps a workspace for, and in one pool of memory: no graph needs what
-    another one has left there.
+    All graphs use one side stream, for which torch keeps one workspace, and share one memory pool, since no graph
+    needs data left by another.
     """
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class _CudaGraphs:
         self._pool = torch.cuda.graph_pool_handle()
 
     def plainly(self, work: Work) -> None:
-        """Beside the stream of everything else, as torch asks for before a recording."""
+        """Run work on the side stream, as torch requires before a recording."""
         here = torch.cuda.current_stream()
         self._stream.wait_stream(here)
         with torch.cuda.stream(self._stream):
@@ -93,13 +93,13 @@ class _CudaGraphs:
         here.wait_stream(self._stream)
 
     def record(self, work: Work) -> Work:
-        """The kernels only; nothing runs yet."""
+        """Record the kernels without running them."""
         graph = torch.cuda.CUDAGraph()
         with _RECORDING:
             collects = gc.isenabled()
-            gc.disable()  # an earlier run's graph that is collected during a recording would break it
+            gc.disable()  # collecting the graph of an earlier run would break the recording
             try:
-                # Of this thread alone: another one may train beside it.
+                # Restricted to this thread, since another one may be training.
                 with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
                     work()
             finally:

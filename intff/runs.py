@@ -1,4 +1,4 @@
-"""One training run apart from its steps: its data and its network, what it remembers, and what it reports."""
+"""A training run apart from its steps: its data, its network, its history and its progress events."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from intff.spec import BP, TrainSpec
 from intff.training_data import TrainingData
 
 _MEANS = ("loss", "loss of a unit", "goodness", "goodness of the negative data")  # as in StepLosses
-REPORT_SECONDS = 0.2  # a progress bar moves smoothly, and a cancelled run stops at once
+REPORT_SECONDS = 0.2  # often enough for a smooth progress bar and prompt cancellation
 
 
 @dataclass
 class Run:
-    """A run, whoever takes its steps."""
+    """The state of a run, independent of what executes its steps."""
 
     spec: TrainSpec
     data: TrainingData
@@ -33,26 +33,26 @@ class Run:
 
     @property
     def images(self) -> int:
-        """How many there are to learn from."""
+        """Number of training images."""
         return len(self.data.train_labels)
 
     @property
     def is_over(self) -> bool:
-        """Whether there are no epochs left, or its rule of early stopping ended it."""
+        """Whether all epochs are done, or early stopping has ended the run."""
         rule, history = self.spec.training.early_stopping, self.history
         stopped = rule is not None and history.epoch - history.best_epoch >= rule.patience
         return stopped or history.epoch >= self.spec.training.epochs
 
     def learning_rate(self, epoch: int, seen: int = 0) -> float:
-        """Of the step that follows on so many images of an epoch."""
+        """The learning rate of the next step, after `seen` images of an epoch."""
         return self.spec.training.learning_rate * self.scheduled(epoch, seen)
 
     def scheduled(self, epoch: int, seen: int) -> float:
-        """The share of the highest learning rate then."""
+        """The schedule's factor of the learning rate, after `seen` images of an epoch."""
         return build_schedule(self.spec)((epoch - 1 + seen / self.images) / self.spec.training.epochs)
 
     def started(self) -> Started:
-        """What to report first."""
+        """The first event of the run."""
         return Started(
             device=str(self.data.train_labels.device),
             epochs=self.spec.training.epochs,
@@ -63,21 +63,24 @@ class Run:
         )
 
     def step(self, epoch: int, seen: int, seconds: float) -> Step:
-        """What to report after some images and seconds of an epoch."""
+        """The progress event after `seen` images and some seconds of an epoch."""
         epochs = self.spec.training.epochs
         done = (epoch - 1 + seen / self.images) / epochs
         return Step(epoch, epochs, done, seen / seconds, self._eta(epoch - 1, seen, seconds))
 
     def end_epoch(self, epoch: int, seconds: float, sums: StepLosses) -> EpochEnd:
-        """Validate, and take note of an epoch.
+        """Validate, and record a finished epoch.
 
         Args:
             epoch: from 1.
             seconds: wall time of its steps.
-            sums: of the steps' losses, each times its batch's images.
+            sums: the steps' losses, each weighted by its number of images, summed.
+
+        Returns:
+            The event for the end of the epoch.
 
         Raises:
-            Diverged: a loss or a goodness became NaN or infinite, before the epoch's last step or by it.
+            Diverged: a loss or a goodness is NaN or infinite, in the epoch or on the validation images.
         """
         images, history, rate = self.images, self.history, self.spec.training.learning_rate
         means = StepLosses(*(part / images for part in sums))
@@ -103,7 +106,7 @@ class Run:
         return EpochEnd(metrics, self.spec.training.epochs, eta_seconds=self._eta(epoch))
 
     def finish(self) -> Finished:
-        """Go back to the best epoch's weights, under early stopping, and look at the test set, once.
+        """Restore the best epoch's weights if there is early stopping, and evaluate on the test set, once.
 
         Raises:
             Diverged: the goodness of a test image is NaN or infinite.
@@ -123,7 +126,7 @@ class Run:
         return Finished(result)
 
     def _validate(self) -> float:
-        """Accuracy on the validation images, after the units' weights were fitted to them where the spec says so."""
+        """Accuracy on the validation images; first calibrates the unit weights on them if the spec says so."""
         images, labels = self.data.validation_images, self.data.validation_labels
         algorithm = self.spec.algorithm
         if not isinstance(algorithm, BP) and algorithm.unit_weights == "calibrated":
@@ -134,7 +137,7 @@ class Run:
         return accuracy(self.network, images, labels)
 
     def _eta(self, epochs_done: int, seen: int = 0, seconds: float = 0.0) -> float:
-        """Training seconds to go, at the mean speed of this run so far."""
+        """Estimated training seconds remaining, at the run's mean speed so far."""
         done = epochs_done + seen / self.images
         spent = self.history.train_seconds + seconds
         return spent / done * (self.spec.training.epochs - done) if done else 0.0
@@ -144,7 +147,7 @@ class Run:
 
 
 def added(sums: StepLosses | None, losses: StepLosses, weight: int) -> StepLosses:
-    """The sums with a step's losses added, each times `weight`; nothing is differentiated, nothing waits."""
+    """Add a step's losses, times `weight`, to the sums, without gradients and without synchronising the device."""
     parts = [part.detach() for part in losses]
     if sums is None:
         return StepLosses(*(part * weight for part in parts))
@@ -152,21 +155,21 @@ def added(sums: StepLosses | None, losses: StepLosses, weight: int) -> StepLosse
 
 
 def clear(sums: StepLosses | None) -> None:
-    """Make an epoch's sums zero, in the memory where they are."""
+    """Set an epoch's sums to zero in place."""
     for total in sums or ():
         total.zero_()
 
 
 def on_cpu(sums: StepLosses | None) -> StepLosses:
-    """A copy of an epoch's sums."""
+    """Copy an epoch's sums to the CPU."""
     assert sums is not None, "an epoch has at least one step"
     return StepLosses(*(total.to("cpu", copy=True) for total in sums))
 
 
 def make_repeatable(device: torch.device) -> None:
-    """Have convolutions on a GPU sum in the same order each time, as a resumed run needs to end with the same weights.
+    """Make cuDNN deterministic, so that a resumed run ends with the same weights as an uninterrupted one.
 
-    It holds for the process from then on: torch has no such setting for a thread.
+    The setting affects the whole process; torch has none per thread.
     """
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True

@@ -1,4 +1,4 @@
-"""How the learning rate changes over a run."""
+"""Learning rate schedules."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from math import cos, pi
 
 Schedule = Callable[[float], float]
-"""Maps the share of the run that is done, 0 to 1, to a factor of the learning rate."""
+"""Maps the completed fraction of the run, 0 to 1, to a factor of the learning rate."""
 
 
 def constant(done: float) -> float:
-    """The learning rate as it is."""
+    """One throughout the run."""
     del done
     return 1.0
 
@@ -21,7 +21,7 @@ def cosine(done: float) -> float:
 
 
 def hold_then_decay(done: float) -> float:
-    """As it is for half of the run, then down to zero in a straight line."""
+    """One for half of the run, then linearly down to zero."""
     return min(1.0, 2 * (1 - done))
 
 
@@ -29,11 +29,11 @@ SCHEDULES: dict[str, Schedule] = {"constant": constant, "cosine": cosine, "hold_
 
 
 def warmed_up(schedule: Schedule, share: float) -> Schedule:
-    """A schedule before which the learning rate rises from zero in a straight line.
+    """Precede a schedule with a linear warm-up from zero.
 
     Args:
         schedule: for the rest of the run.
-        share: of the run in which the learning rate rises, below 1.
+        share: the fraction of the run that the warm-up takes, below 1.
     """
 
     def factor(done: float) -> float:

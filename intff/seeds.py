@@ -1,4 +1,4 @@
-"""Randomness by name: each purpose and epoch has a generator of its own, so a run can go on anywhere."""
+"""Random generators by purpose and epoch, so that a run can be resumed at any epoch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 
 
 def seeded(seed: int, purpose: str, epoch: int = 0) -> torch.Generator:
-    """A CPU generator for one purpose in one epoch; equal arguments give equal numbers.
+    """Create a CPU generator for one purpose in one epoch; equal arguments give equal random numbers.
 
     Args:
-        seed: the spec's.
-        purpose: what it is for; two purposes never share numbers.
-        epoch: from 1; 0 is before the first.
+        seed: the spec's seed.
+        purpose: the name of the purpose; different purposes have independent generators.
+        epoch: from 1; 0 means before the first epoch.
     """
     state = np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), epoch]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]))

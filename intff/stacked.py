@@ -1,4 +1,4 @@
-"""Several runs of one network as one: their weights lie side by side, and each step is a step of all of them."""
+"""Trains several runs of one architecture at once, with stacked weights: each step is a step of every run."""
 
 from __future__ import annotations
 
@@ -34,19 +34,23 @@ def train_together(
     on_event: Callable[[int, Event], None] | None = None,
     data_dir: Path | None = None,
 ) -> list[Model]:
-    """Train runs that differ in seed or learning rate only; each is the run that `train` makes, but for rounding.
+    """Train runs that differ only in seed or learning rate; each equals what `train` does, up to rounding.
 
-    Worth it on a GPU, which one small network leaves idle; on a CPU it takes as long as one run after the other.
+    This pays off on a GPU, which a single small network leaves mostly idle; on a CPU it takes as long as training the
+    runs one after the other.
 
     Args:
-        specs: at least one; each a whole spec or the fields that differ from the defaults.
-        on_event: called with the number of a run among `specs` and everything that it reports; every run's seconds
-            are those of all together.
+        specs: at least one; each is a complete spec, or only the fields that differ from the defaults.
+        on_event: called with the index of a run in `specs` and each of its progress events; the seconds reported for
+            a run are those of all runs together.
         data_dir: where to look for the data set first.
 
+    Returns:
+        The models, in the order of `specs`.
+
     Raises:
-        SpecError: the specs differ in more, or ask for units that learn one by one.
-        IntffError: as `train` does, when one of the runs fails.
+        SpecError: the specs differ in other fields, or have unit_order "one_by_one".
+        IntffError: as in `train`, if any of the runs fails.
     """
     read = [read_spec(spec) for spec in specs]
     trainer = StackedTrainer(read, data_dir=data_dir)
@@ -60,16 +64,16 @@ def train_together(
 
 
 class StackedTrainer:
-    """The loop of several runs at once, as `Trainer` is of one; it cannot be resumed.
+    """The training loop of several runs at once; `Trainer` is that of one. It cannot be resumed.
 
     Args:
-        specs: alike but for seed and learning rate; at least one.
-        data_dir: where to look for the data set first; None looks in INTFF_DATA_DIR.
+        specs: at least one; they may differ only in seed and learning rate.
+        data_dir: where to look for the data set first; None means INTFF_DATA_DIR.
 
     Raises:
-        SpecError: the specs differ in more, or ask for units that learn one by one.
-        DatasetError: the data set is not to be had, or damaged.
-        DeviceUnavailable: the specs ask for a device that is not here.
+        SpecError: the specs differ in other fields, or have unit_order "one_by_one".
+        DatasetError: the data set is unavailable or damaged.
+        DeviceUnavailable: the specs request a device that is not available.
         OutOfMemory: the data or the networks do not fit.
     """
 
@@ -85,7 +89,8 @@ class StackedTrainer:
             self._images = Movable(torch.cat(images) if len(images) > 1 else images[0], first.jitter)
             self.runs = [Run(spec, data[spec.training.seed], build_network(spec).to(self.device)) for spec in specs]
             self._stack = Stack([run.network for run in self.runs], build_objective(specs[0], self.runs[0].network))
-            # Adam has one rate for all, so it moves zeros, by the schedule alone; a run goes its own rate times as far.
+            # Adam has one learning rate, so it updates a tensor of zeros at the schedule's factor; each run then adds
+            # this update to its weights, multiplied by its own learning rate.
             self._moves = nn.Parameter(torch.zeros_like(self._stack.weights))
             self._rates = torch.tensor([[spec.training.learning_rate] for spec in specs], device=self.device)
             self._optimizer = Adam([self._moves])
@@ -94,11 +99,11 @@ class StackedTrainer:
         self._take: Take = Recorded() if self.device.type == "cuda" else plainly
 
     def run(self) -> Iterator[tuple[int, Event]]:
-        """Train, and report: the number of a run among the specs, and what `Trainer.run` would say of it.
+        """Train, and yield progress events: the index of a run in the specs, and an event as of `Trainer.run`.
 
         Raises:
-            Diverged: the loss of one of the runs became NaN or infinite.
-            OutOfMemory: the device's memory did not suffice.
+            Diverged: a loss or a goodness of one of the runs became NaN or infinite.
+            OutOfMemory: the device ran out of memory.
         """
         with named_memory_errors():
             yield from ((number, run.started()) for number, run in enumerate(self.runs))
@@ -134,11 +139,11 @@ class StackedTrainer:
 
     @property
     def _shares(self) -> bool:
-        """Whether all the runs see the same batches."""
+        """Whether all runs use the same batches."""
         return len(self._seeds) == 1
 
     def _draw(self, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Where images begin, labels and negatives of an epoch: [runs, images, ...], or [images, ...] for all runs."""
+        """The image offsets, labels and negatives of an epoch, [runs, images, ...], or [images, ...] if shared."""
         drawn: dict[int, Epoch] = {}
         for run in self.runs:
             seed = run.spec.training.seed
@@ -160,7 +165,7 @@ class StackedTrainer:
 
     @torch.enable_grad()
     def _learn(self, starts: Tensor, labels: Tensor, negatives: Tensor) -> None:
-        """A step of every run, and its losses added to the epoch's."""
+        """Take a step of every run, and add its losses to the epoch's sums."""
         losses = self._stack.losses(self._images.batch(starts, labels, negatives), shared=self._shares)
         weights = self._stack.weights
         (self._moves.grad,) = torch.autograd.grad(losses.total.sum(), weights)
@@ -172,11 +177,11 @@ class StackedTrainer:
 
 
 class Stack:
-    """Networks alike, side by side: one row of weights for each, which its own parameters become views of.
+    """Networks of one architecture with stacked weights; the parameters of each network become views of its row.
 
     Args:
-        networks: of the same layers.
-        objective: of the first.
+        networks: with the same layers.
+        objective: of the first network.
     """
 
     def __init__(self, networks: Sequence[Network], objective: Objective) -> None:
@@ -194,13 +199,13 @@ class Stack:
         self._place(self.weights.detach(), self._buffers)
 
     def losses(self, batch: Batch, *, shared: bool) -> StepLosses:
-        """Every network's losses, each [networks, ...].
+        """The losses of every network, [networks, ...].
 
         Args:
-            batch: [networks, batch, ...] each, or [batch, ...] where they share it.
-            shared: whether they do.
+            batch: tensors of [networks, batch, ...], or of [batch, ...] if shared.
+            shared: whether all networks use the same batch.
         """
-        # The fused kernels of attention know no stacks.
+        # The fused attention kernels do not support vmap.
         with sdpa_kernel(SDPBackend.MATH):
             found: StepLosses = vmap(self._of_one, in_dims=(0, 0, None if shared else 0))(
                 self.weights, self._buffers, batch
@@ -208,7 +213,7 @@ class Stack:
         return found
 
     def part(self) -> None:
-        """Give each network memory of its own."""
+        """Unstack the weights: give each network its own memory."""
         buffers = {name: [row.clone() for row in stacked] for name, stacked in self._buffers.items()}
         self._place([row.clone() for row in self.weights.detach()], buffers)
 
@@ -226,7 +231,7 @@ class Stack:
 
 
 class _Losses(nn.Module):
-    """An objective as a module, so that it can be called with other weights than its network's own."""
+    """An objective as a module, so that it can be called with weights other than those of its network."""
 
     def __init__(self, objective: Objective) -> None:
         super().__init__()
@@ -238,7 +243,7 @@ class _Losses(nn.Module):
 
 
 def _require_alike(specs: Sequence[TrainSpec]) -> None:
-    rule = "runs that train together may differ in seed and learning rate only"
+    rule = "runs that train together may differ only in seed and learning rate"
     if not specs:
         msg = f"{rule}, and there must be at least one; got none"
         raise SpecError(msg)
@@ -246,8 +251,8 @@ def _require_alike(specs: Sequence[TrainSpec]) -> None:
     for number, other in enumerate(others, start=1):
         parts = [part for part in first if other[part] != first[part]]
         if parts:
-            msg = f"{rule}; number {number}'s {parts[0]} is not number 0's"
+            msg = f"{rule}; the {parts[0]} of run {number} differs from that of run 0"
             raise SpecError(msg, field=parts[0])
     if specs[0].training.unit_order == "one_by_one":
-        msg = 'runs train together only with unit_order "together", got "one_by_one"; train them one after the other'
+        msg = 'runs can train together only with unit_order "together", got "one_by_one"; train them separately'
         raise SpecError(msg, field="training.unit_order")

@@ -1,4 +1,4 @@
-"""The training loop: it owns the data, the network and the optimizer, yields progress and prints nothing."""
+"""The training loop, which owns the data, the network and the optimizer, and yields progress events."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class Trainer:
     """One training run of one spec.
 
     Args:
-        spec: what to train, whole or the fields that differ from the defaults; `self.spec` is it as it was read.
-        data_dir: where to look for the data set first; None looks in INTFF_DATA_DIR.
-        resume_from: a checkpoint folder of the same spec to go on from. The process then computes with as many
-            threads as the one that wrote it, from then on, for the same weights to the last bit.
+        spec: what to train: a whole spec, or the fields that differ from the defaults.
+        data_dir: where to look for the data set first; None means INTFF_DATA_DIR.
+        resume_from: a checkpoint folder of the same spec to resume from. It also sets this process's number of
+            threads to that of the process that wrote it, so that the weights are identical bit for bit.
         show_download: draw a progress bar if the data set must be downloaded.
 
     Raises:
         SpecError: the spec cannot be run.
-        DatasetError: the data set is not to be had, or damaged.
-        DeviceUnavailable: the spec asks for a device that is not here.
+        DatasetError: the data set is unavailable or damaged.
+        DeviceUnavailable: the spec requests a device that is not available.
         CheckpointError: `resume_from` is damaged or of another spec.
         OutOfMemory: the data or the network do not fit.
     """
@@ -66,15 +66,15 @@ class Trainer:
             self._run.history = checkpoint.load(Path(resume_from), spec, self.network, self._learner.optimizer)
 
     def run(self) -> Iterator[Event]:
-        """Train, and report; closing the iterator stops the run where it is.
+        """Train, and yield progress events; closing the iterator stops the run at once.
 
         Raises:
             Diverged: a loss or a goodness became NaN or infinite.
-            OutOfMemory: the device's memory did not suffice.
-            RuntimeError: an earlier iterator was closed within an epoch, whose start is lost.
+            OutOfMemory: the device ran out of memory.
+            RuntimeError: an earlier iterator was closed within an epoch, so that the state at its start is lost.
         """
         if self._is_within_epoch:
-            msg = "the run was left within an epoch; make another Trainer, and resume it from the last checkpoint"
+            msg = "the run was stopped within an epoch; create a new Trainer that resumes from the last checkpoint"
             raise RuntimeError(msg)
         with named_memory_errors():
             run = self._run
@@ -86,24 +86,24 @@ class Trainer:
             yield finished
 
     def save_checkpoint(self, folder: Path | str) -> None:
-        """Write what is needed to go on from the last epoch's end; atomic: the folder is whole or not there.
+        """Write everything needed to resume from the end of the last epoch, atomically, to a new folder.
 
         Raises:
-            RuntimeError: an epoch is under way, whose end `EpochEnd` tells.
+            RuntimeError: an epoch is in progress; save after `EpochEnd`.
         """
         if self._is_within_epoch:
-            msg = "an epoch is under way; a checkpoint is taken at its end, after EpochEnd"
+            msg = "an epoch is in progress; save a checkpoint at its end, after EpochEnd"
             raise RuntimeError(msg)
         checkpoint.save(Path(folder), self.spec, self.network, self._learner.optimizer, self._run.history)
 
     def export_model(self, folder: Path | str) -> Manifest:
-        """Write the finished model's files into a folder that does not exist yet.
+        """Write the finished model's files to a new folder.
 
         Raises:
-            RuntimeError: the run has not finished, which `Finished` tells.
+            RuntimeError: the run has not finished; export after `Finished`.
         """
         if self._result is None:
-            msg = "the run has not finished; a model is exported after Finished"
+            msg = "the run has not finished; export the model after Finished"
             raise RuntimeError(msg)
         return export_model(Path(folder), self.spec, self.network, self._result)
 
@@ -135,6 +135,6 @@ class Trainer:
         return ended
 
     def _learn(self, starts: Tensor, labels: Tensor, negatives: Tensor) -> None:
-        """A step, and its losses added to the epoch's."""
+        """Take a step, and add its losses to the epoch's sums."""
         losses = self._learner.step(self._images.batch(starts, labels, negatives))
         self._sums = added(self._sums, losses, weight=len(labels))

@@ -1,4 +1,4 @@
-"""What a run trains, decides and is tested on: the data set split, corrupted and put on the device."""
+"""The training, validation and test data of a run: the data set, split, corrupted and moved to the device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from intff.spec import TrainSpec
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Images are bytes, [images, channels, height, width]; labels are class numbers, [images]."""
+    """The data of a run; images are bytes, [images, channels, height, width], labels are class numbers, [images]."""
 
     train_images: Tensor
     train_labels: Tensor
@@ -30,12 +30,12 @@ class TrainingData:
 def load(
     spec: TrainSpec, device: torch.device, *, data_dir: Path | None = None, show_download: bool = False
 ) -> TrainingData:
-    """Load a spec's data set, split it, and corrupt the part that is trained on.
+    """Load a spec's data set, split it, and corrupt the training set.
 
-    The validation and the test images are never corrupted: decisions and figures are about clean images.
+    The validation and test images are never corrupted, so decisions and reported results refer to clean images.
 
     Raises:
-        DatasetError: the data set is not to be had, or damaged.
+        DatasetError: the data set is unavailable or damaged.
     """
     dataset = datasets.load(spec.dataset, data_dir=data_dir, progress=show_download)
     split = datasets.split(dataset, spec.dataset, spec.training.seed)

@@ -1,4 +1,4 @@
-"""The hidden unit: a block of layers that shares one local loss (paper section 3.2)."""
+"""The hidden unit: a block of layers with one local loss (paper section 3.2)."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from intff.normalization import Normalization, needs_total, normalized, scale
 
 @dataclass(frozen=True)
 class Overlaid:
-    """Images under several label overlays within a first layer, where an image's part and a label's are to be added."""
+    """The first layer's pre-activations of overlaid images, as separate parts of the image and of the label."""
 
     image_part: Tensor
     """Normalised, with the bias, [batch, neurons]"""
     label_part: Tensor
-    """Yet to be normalised, [batch or 1, variants, neurons]"""
+    """Not normalised, [batch or 1, variants, neurons]"""
     mean: Tensor | None
-    """What the normalisation subtracts, [batch, 1]; None for zero"""
+    """The value that the normalisation subtracts, [batch, 1]; None for zero"""
     factor: Tensor
-    """What it multiplies by, [batch, 1]"""
+    """The factor that it multiplies by, [batch, 1]"""
 
     def __getitem__(self, images: slice) -> Overlaid:
         label_part = self.label_part if len(self.label_part) == 1 else self.label_part[images]
@@ -36,11 +36,11 @@ class Overlaid:
 
     @property
     def images_and_variants(self) -> tuple[int, int]:
-        """How many images there are, and how many variants of each."""
+        """The number of images, and the number of variants of each."""
         return self.image_part.shape[0], self.label_part.shape[1]
 
     def added(self, out: Tensor | None = None) -> Tensor:
-        """Both parts together, [batch * variants, neurons]; written to `out`, if it is given."""
+        """The sum of both parts, [batch * variants, neurons]; written to `out` if given."""
         image_part, factor = self.image_part.unsqueeze(1), self.factor.unsqueeze(1)
         into = None if out is None else out.view(*self.images_and_variants, -1)
         return torch.addcmul(image_part, self.label_part, factor, out=into).flatten(0, 1)
@@ -49,13 +49,13 @@ class Overlaid:
 class HiddenUnit(nn.Module):
     """Normalises its input, then applies its layers.
 
-    A unit is only a forward map; the trainer owns losses, optimizers and loops.
+    A unit defines only the forward pass; losses, optimizers and training loops are elsewhere.
 
     Args:
         layers: from input to output; at least one.
         normalization: of the input.
-        embedding: a vector for each label, added to the first layer before its activation,
-            [classes, neurons or channels]; None where labels enter otherwise.
+        embedding: a vector for each label, added to the pre-activations of the first layer,
+            [classes, neurons or channels]; None for other label encodings.
     """
 
     def __init__(self, layers: Sequence[Layer], normalization: Normalization, embedding: Tensor | None = None) -> None:
@@ -65,21 +65,21 @@ class HiddenUnit(nn.Module):
         self.embedding = None if embedding is None else nn.Parameter(embedding)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Activations of the unit's last layer, [rows, ...] to [rows, ...]."""
+        """The activations of the unit's last layer, [rows, ...] to [rows, ...]."""
         first = self.layers[0]
         if isinstance(first, Dense) and not needs_total(self.normalization):
-            # W (factor x) + b = factor (W x) + b, in one pass over what are mostly fewer numbers.
+            # W (factor x) + b = factor (W x) + b; scaling the output is cheaper, since it usually has fewer values.
             flat = inputs.flatten(1)
             before = torch.addcmul(first.bias, linear(flat, first.weight), scale(flat, self.normalization))
             return self._layers(first.activation(before), start=1)
         return self._layers(normalized(inputs, self.normalization), start=0)
 
     def forward_embedded(self, inputs: Tensor, labels: Tensor | None) -> Tensor:
-        """The same with labels' vectors added to the first layer; the inputs' part is computed once.
+        """Like `forward`, with label embeddings added in the first layer; the input part is computed once per row.
 
         Args:
             inputs: [rows, ...].
-            labels: class numbers, [rows or 1, variants]; None adds the mean of all labels' vectors.
+            labels: class numbers, [rows or 1, variants]; None adds the mean of all embeddings.
 
         Returns:
             Activations, [rows * variants, ...].
@@ -93,16 +93,16 @@ class HiddenUnit(nn.Module):
         return self._layers(first.activation(before.flatten(0, 1)), start=1)
 
     def overlaid(self, rest: Tensor, pixels: Tensor, labels: Tensor | None = None) -> Overlaid:
-        """What the first layer, which must be dense, makes of images and of labels' pixels, each on their own.
+        """Apply the first layer, which must be dense, to images and to label pixels separately.
 
-        An overlay replaces the first pixels of an image, so the layer is W x = W_rest rest + W_label pixels, and the
-        sums over x are those of both parts.
+        An overlay replaces the first pixels of an image, so that W x = W_rest rest + W_label pixels; the sums over x
+        for the normalisation are those of both parts as well.
 
         Args:
             rest: flat images without their first pixels, [batch, inputs - classes].
-            pixels: what each variant has there, [batch or 1, variants, classes], or each label, [labels, classes]; all
-                have the same sum and sum of squares, so an image is normalised alike under every label.
-            labels: numbers of the labels that are the variants, [batch or 1, variants], where pixels are each label's.
+            pixels: the first pixels for each variant, [batch or 1, variants, classes], or for each label, [labels,
+                classes]. All have the same sum and sum of squares, so the normalisation is the same for every label.
+            labels: the variants' labels, [batch or 1, variants], if `pixels` are given for each label.
         """
         first = self.layers[0]
         assert isinstance(first, Dense)
@@ -122,7 +122,7 @@ class HiddenUnit(nn.Module):
         return Overlaid(torch.addcmul(first.bias, image_part, factor), label_part, mean, factor)
 
     def forward_overlaid(self, overlaid: Overlaid) -> Tensor:
-        """Activations, [batch * variants, ...]: those of `forward` on the overlaid images but for rounding."""
+        """The activations, [batch * variants, ...]; equal to `forward` on the overlaid images up to rounding."""
         first = self.layers[0]
         assert isinstance(first, Dense)
         return self._layers(first.activation(overlaid.added()), start=1)

@@ -1,8 +1,8 @@
-"""Looks every pinned package up in databases of known vulnerabilities, with pip-audit in an environment of its own.
+"""Looks up every pinned package in databases of known vulnerabilities, with pip-audit in a separate environment.
 
 Usage: scripts/audit [--required]
 
-Says plainly when no database can be reached; then nothing was audited, which is a failure only with --required.
+If no database can be reached, nothing is audited and the script says so; that is a failure only with --required.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SERVICES = ("pypi", "osv")
 
 
 def main(arguments: list[str]) -> int:
-    """Audit, and tell what came of it."""
+    """Audit, and print the results."""
     if arguments not in ([], ["--required"]):
         print(__doc__, file=sys.stderr)
         return 2
@@ -43,14 +43,14 @@ def main(arguments: list[str]) -> int:
 
 
 def _audit(service: str) -> tuple[int, list[str]]:
-    """How many packages a database knew, and what it says against them."""
+    """The number of packages that a database knows, and their known vulnerabilities."""
     command = [str(ENVIRONMENT / "bin" / "pip-audit"), "--requirement", str(ROOT / "constraints.txt"), "--no-deps"]
     command += ["--disable-pip", "--progress-spinner", "off", "--format", "json", "--vulnerability-service", service]
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         packages: list[dict[str, Any]] = json.loads(ran.stdout)["dependencies"]
     except (subprocess.TimeoutExpired, ValueError):
-        return 0, []  # an outage has no form of its own: there is simply no report
+        return 0, []  # pip-audit signals an outage only by the lack of a report
     known = [package for package in packages if "skip_reason" not in package]
     return len(known), [
         f"{package['name']} {package['version']}: {hole['id']}, fixed in {', '.join(hole['fix_versions']) or 'nothing'}"

@@ -1,4 +1,4 @@
-"""Draws what a model makes of an image: the picture, and beside it a bar of goodness for each label."""
+"""Draws a prediction: the image, and next to it a bar of goodness for each label."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from intff.pictures import to_text
 _SHADES = " ░▒▓█"
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _BAR = 24  # characters of the longest bar
-_SMALL = 14  # pixels across; up to here a picture is drawn large, and in shades
+_SMALL = 14  # maximum width in pixels of an image that is drawn enlarged and in shades
 
 
 def draw(image: NDArray[np.uint8], labels: Sequence[str], goodness: Sequence[float], true: str) -> Table:
-    """Put a picture and its goodness for each label side by side.
+    """Draw an image and its goodness for each label side by side.
 
     Args:
         image: [H, W], bytes.
-        labels: what each label is called.
-        goodness: one for each label.
-        true: the label that the image really has.
+        labels: class names.
+        goodness: of each label.
+        true: the true label.
     """
     best = labels[int(np.argmax(goodness))]
     chart = Table.grid(padding=(0, 1))
@@ -43,7 +43,7 @@ def draw(image: NDArray[np.uint8], labels: Sequence[str], goodness: Sequence[flo
 
 
 def bar(share: float) -> str:
-    """A bar of characters for a share from 0 to 1 of its full length."""
+    """A bar of characters; `share`, 0 to 1, is its length relative to the longest bar."""
     eighths = round(max(0.0, min(share, 1.0)) * _BAR * 8)
     return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
 

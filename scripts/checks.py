@@ -1,8 +1,8 @@
-"""Runs every check of the project, each with its time, and says at the end which ones failed.
+"""Runs every check of the project, prints the time of each, and lists at the end which ones failed.
 
 Usage: scripts/test [--fast | --faults] [pytest's arguments]
 
---fast leaves the slow tests out; --faults also breaks processes, servers and disks, after all else.
+--fast skips the slow tests; --faults also runs, at the end, the tests that break processes, servers and disks.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 
-# Most tests wait for other processes, so two at a time take half as long also on two cores.
+# Most tests wait for other processes, so running two at a time halves the time even on two cores.
 _PYTEST = ["pytest", "--numprocesses", "2", "--dist", "loadgroup"]
 
 
 def main(arguments: list[str]) -> int:
-    """Run the checks; pytest comes last, so that its closing line is the last one when all is well."""
+    """Run the checks; pytest comes last, so that its summary is the last line if all checks pass."""
     selected = [argument for argument in arguments if argument not in {"--fast", "--faults"}]
     quick = ["-m", "not slow and not faults"] if "--fast" in arguments else []
     steps = {
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
         "import contracts": ["lint-imports"],
         "pytest": [*_PYTEST, *quick, *selected],
     }
-    if "--faults" in arguments:  # in an order of their own, in which those that measure come last, one at a time
+    if "--faults" in arguments:  # in their own order, in which those that measure come last, one at a time
         steps["pytest, faults"] = [*_PYTEST, "--no-loadscope-reorder", "-m", "faults", *selected]
     failed = [name for name, command in steps.items() if not _passes(name, command)]
     if failed:
@@ -44,13 +44,13 @@ def _passes(name: str, command: list[str]) -> bool:
     began = time.monotonic()
     tool, *rest = command
     code = subprocess.run([str(BIN / tool), *rest], cwd=ROOT, env=_environment(), check=False).returncode
-    if tool != "pytest":  # which tells its own time
+    if tool != "pytest":  # pytest prints its own time
         print(f"   {'ok' if code == 0 else 'failed'} in {time.monotonic() - began:.1f} s\n", flush=True)
     return code == 0
 
 
 def _environment() -> dict[str, str]:
-    # The tools are to find each other, and the project's commands, in the environment that is tested.
+    # The tools must find each other and the project's commands in the environment under test.
     return {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 

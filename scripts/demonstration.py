@@ -1,4 +1,4 @@
-"""The quickstart itself: serve, train through the API, classify test images, and say what to try next."""
+"""The quickstart: starts the service, trains through its API, classifies test images, and suggests what to try next."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from service.lock import LOCK, holder_of
 
 NAME = "quickstart"
 IMAGES = 100
-"""Test images sent to the predict endpoint, of which a few are shown."""
+"""Number of test images sent to the predict endpoint; a few of them are shown."""
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
 
@@ -36,24 +36,24 @@ console = Console(highlight=False)
 
 
 class QuickstartFailed(IntffError):
-    """A step did not succeed; the message says which and shows what is known."""
+    """A step failed; the message says which one and shows the details."""
 
 
 def main() -> int:
-    """Run the demonstration; 0 when the network was trained and has classified."""
+    """Run the demonstration; 0 if training and classification succeeded."""
     parser = argparse.ArgumentParser(prog="scripts/quickstart", description=__doc__)
-    parser.add_argument("--once", action="store_true", help="stop the service at the end instead of serving on")
+    parser.add_argument("--once", action="store_true", help="stop the service at the end instead of keeping it running")
     once = parser.parse_args().once
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
     home = Path(os.environ.get("INTFF_HOME") or "~/.intff").expanduser().absolute()
-    os.environ["INTFF_HOME"] = str(home)  # the data set's cache is there too
+    os.environ["INTFF_HOME"] = str(home)  # it also contains the data set cache
     try:
         with _service(home) as service:
             preset, data = _choose_dataset()  # while the service starts
             url = _wait_until_ready(service, home)
-            console.print(f"Service   {url}, everything in {home}", soft_wrap=True)
-            with Client(url, os.environ.get("INTFF_API_KEY")) as client:  # a home that has keys asks for one
+            console.print(f"Service   {url}, with its files in {home}", soft_wrap=True)
+            with Client(url, os.environ.get("INTFF_API_KEY")) as client:  # needed if the home has API keys
                 job = _train(client, preset, home)
                 _classify(client, str(job["model_id"]), data)
             _say_what_next(url, job, preset, _save_picture(home, data))
@@ -69,7 +69,7 @@ def main() -> int:
 
 
 def _choose_dataset() -> tuple[str, datasets.Dataset]:
-    """The preset to train, and its data: MNIST wherever it is to be had."""
+    """The preset to train, and its data: MNIST if it is available, else the bundled digits."""
     try:
         data = datasets.load(Mnist(), progress=True)
     except DatasetError as error:
@@ -87,7 +87,7 @@ def _choose_dataset() -> tuple[str, datasets.Dataset]:
 @contextmanager
 def _service(home: Path) -> Iterator[Child]:
     """Run `intff serve` until the end of the block."""
-    # The demonstration is the same everywhere: of the settings only the home and the data folder count.
+    # Ignores all settings but the home and the data folder, so that the demonstration is the same everywhere.
     kept = {"INTFF_HOME", "INTFF_DATA_DIR"}
     environment = {key: value for key, value in os.environ.items() if not key.startswith("INTFF_") or key in kept}
     command = [_intff(), "serve", "--home", str(home)]
@@ -101,7 +101,7 @@ def _service(home: Path) -> Iterator[Child]:
 
 
 def _wait_until_ready(service: Child, home: Path) -> str:
-    """The URL of this very service, which takes another port when the usual one is taken."""
+    """The URL of the service just started, which uses another port if the default one is taken."""
     deadline = time.monotonic() + READY_SECONDS
     while True:
         holder = holder_of(home / LOCK)
@@ -110,14 +110,14 @@ def _wait_until_ready(service: Child, home: Path) -> str:
                 if client.is_ready():
                     return holder.url
         if service.died() is not None or time.monotonic() > deadline:
-            msg = f"the service did not start; its last words are\n{service.last_words()}"
+            msg = f"the service did not start; the end of its log:\n{service.last_words()}"
             raise QuickstartFailed(msg)
         time.sleep(0.05)
 
 
 def _train(client: Client, preset: str, home: Path) -> dict[str, Any]:
     for left in [job for job in client.jobs(name=NAME) if not job["is_terminal"]]:
-        client.move(left["id"], "cancel")  # of a quickstart that was killed; this one is not to wait for it
+        client.move(left["id"], "cancel")  # left by a killed quickstart; this one should not wait for it
     job = client.submit({"preset": preset}, name=NAME, priority=9)
     whole = job["spec"]
     units = whole["architecture"]["units"]
@@ -134,7 +134,7 @@ def _train(client: Client, preset: str, home: Path) -> dict[str, Any]:
     result, error = job["result"], job["error"]
     if result is None or job["model_id"] is None:
         why = f"{error['code']}: {error['message']}" if error else f"it is {job['status']}"
-        msg = f"the job did not succeed; {why}\nthe worker's log is in {home / 'logs'}"
+        msg = f"the job did not succeed: {why}\nthe worker's log is in {home / 'logs'}"
         raise QuickstartFailed(msg)
     console.print(
         f"\nTest accuracy [bold]{100 * result['test_accuracy']:.2f} %[/bold] "
@@ -144,13 +144,13 @@ def _train(client: Client, preset: str, home: Path) -> dict[str, Any]:
 
 
 def _classify(client: Client, model: str, data: datasets.Dataset) -> None:
-    """Ask for the first test images, and show two of them and the one that was the closest call."""
+    """Classify the first test images, and show two of them and the one with the smallest margin."""
     images = data.test_images[:IMAGES, 0]  # [N, H, W]
     answer = client.predict(model, list(images))
     predictions = answer["predictions"]
     right = sum(entry["label"] == data.labels[true] for entry, true in zip(predictions, data.test_labels, strict=False))
     closest = int(np.argmin([entry["margin"] for entry in predictions]))
-    console.print(f"{right} of the first {len(images)} test images are classified right. Goodness of each label:\n")
+    console.print(f"{right} of the first {len(images)} test images are classified correctly. Goodness by label:\n")
     for index, title in {0: "the first", 1: "the second", closest: "the closest call"}.items():
         true = data.labels[data.test_labels[index]]
         console.print(f"Test image {index + 1}, {title}")
@@ -169,18 +169,18 @@ def _say_what_next(url: str, job: dict[str, Any], preset: str, picture: Path) ->
     job_id, model_id = job["id"], job["model_id"]
     another = f'{{"spec": {{"preset": "{preset}", "algorithm": "ff"}}}}'
     steps = {
-        "the job, and every epoch of it": (
+        "the job and its epochs": (
             f"curl {url}/v1/jobs/{job_id}",
             f"curl {url}/v1/jobs/{job_id}/metrics",
         ),
-        "classify a picture": (
+        "classify an image": (
             f"curl -H 'Content-Type: image/png' --data-binary @{picture} \\",
             f"    {url}/v1/models/{model_id}/predict",
         ),
         "the model, for any program with ONNX Runtime": (
             f"curl -o model.onnx {url}/v1/models/{model_id}/artifacts/model.onnx",
         ),
-        "train another, by plain Forward-Forward, and see both": (
+        "train another network with plain Forward-Forward, and list both jobs": (
             f"curl -H 'Content-Type: application/json' {url}/v1/jobs \\",
             f"    -d '{another}'",
             f"{_intff()} jobs list --url {url}",
@@ -190,19 +190,19 @@ def _say_what_next(url: str, job: dict[str, Any], preset: str, picture: Path) ->
     for what, commands in steps.items():
         console.print(f"\n  # {what}", style="dim")
         for command in commands:
-            # A long line is left to the terminal to wrap, so that it can be copied whole.
+            # Long lines are left for the terminal to wrap, so that they can be copied as one line.
             console.print(f"  {command}", soft_wrap=True, markup=False)
-    console.print(f"\nThe API's pages: {url}/docs")
+    console.print(f"\nAPI documentation: {url}/docs")
 
 
 def _serve_on(service: Child, url: str) -> None:
-    console.print(f"Serving at {url}; Ctrl-C stops.")
+    console.print(f"Serving at {url}; press Ctrl-C to stop.")
     try:
         while service.died() is None:
             time.sleep(0.2)
     except KeyboardInterrupt:
         return
-    msg = f"the service has ended; its last words are\n{service.last_words()}"
+    msg = f"the service has ended; the end of its log:\n{service.last_words()}"
     raise QuickstartFailed(msg)
 
 

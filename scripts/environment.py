@@ -1,4 +1,4 @@
-"""Makes `.venv` and installs the project into it with pinned versions, once; the standard library is all it needs.
+"""Creates `.venv` and installs the project into it with pinned versions, once; needs only the standard library.
 
 Usage: python scripts/environment.py EXTRAS
 """
@@ -25,7 +25,7 @@ PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "installed.json"
 PINS = ROOT / "constraints.txt"
 BUILD = ("pip", "setuptools")
-"""What builds the project itself; installed first and pinned like the rest, so that nothing is built in isolation."""
+"""Build tools of the project, installed first and pinned like the rest, so that build isolation is not needed."""
 
 _CONTAINED_IN = {"all": ("all", "dev"), "dev": ("dev",)}
 _TAIL_LINES = 25
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
         before = _stamp()
         if before.get("fingerprint") == _fingerprint() and before.get("extras") in _CONTAINED_IN[extras]:
             return 0
-        # An environment for the tests stays one, whoever asks for the renewal.
+        # An environment with the test dependencies keeps them, whichever extras are requested.
         extras = "dev" if before.get("extras") == "dev" else extras
         return 0 if _prepare(extras) else 1
 
@@ -55,7 +55,7 @@ def _prepare(extras: str) -> bool:
     if not _logged("Installing pip and setuptools", [*pip, *BUILD]):
         return False
     project = ["--no-build-isolation", "-e", f".[{extras}]"]
-    if not _logged("Installing the pinned packages, minutes the first time", [*pip, *project]):
+    if not _logged("Installing the pinned packages (takes minutes the first time)", [*pip, *project]):
         return False
     STAMP.write_text(json.dumps({"fingerprint": _fingerprint(), "extras": extras}), encoding="utf-8")
     _say(f"The environment in {VENV.relative_to(ROOT)} is ready ({time.monotonic() - began:.0f} s).")
@@ -63,25 +63,27 @@ def _prepare(extras: str) -> bool:
 
 
 def _make() -> bool:
-    """Make the virtual environment, with the host's pip where the host has no ensurepip (as on Debian)."""
+    """Create the virtual environment, with the host's pip if the host lacks ensurepip (as on Debian)."""
     base = str(getattr(sys, "_base_executable", sys.executable))  # `sys.executable` may be the one to replace
     if importlib.util.find_spec("ensurepip") is not None:
-        return _logged("Making the virtual environment .venv", [base, "-m", "venv", "--clear", str(VENV)])
+        return _logged("Creating the virtual environment .venv", [base, "-m", "venv", "--clear", str(VENV)])
     if importlib.util.find_spec("pip") is None or importlib.util.find_spec("venv") is None:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         _say(
-            f"{base} can make no virtual environment: it has neither ensurepip nor pip. "
+            f"{base} cannot create a virtual environment: it lacks ensurepip, and pip or venv. "
             f"On Debian or Ubuntu: apt install python{version}-venv"
         )
         return False
-    made = _logged("Making the virtual environment .venv", [base, "-m", "venv", "--clear", "--without-pip", str(VENV)])
+    made = _logged(
+        "Creating the virtual environment .venv", [base, "-m", "venv", "--clear", "--without-pip", str(VENV)]
+    )
     return made and _logged(
-        "Giving it a pip", [base, "-m", "pip", "--python", str(PYTHON), "install", "-c", str(PINS), "pip"]
+        "Installing pip into it", [base, "-m", "pip", "--python", str(PYTHON), "install", "-c", str(PINS), "pip"]
     )
 
 
 def _fingerprint() -> str:
-    """What the installed packages depend on: their declaration, their pins, and the environment's Python."""
+    """A hash of what determines the installed packages: their declaration, their pins, and the environment's Python."""
     digest = hashlib.sha256()
     for file in (ROOT / "pyproject.toml", PINS, VENV / "pyvenv.cfg"):
         digest.update(file.read_bytes() if file.exists() else b"")
@@ -90,7 +92,7 @@ def _fingerprint() -> str:
 
 
 def _stamp() -> dict[str, str]:
-    """What the last complete installation wrote; empty when there was none."""
+    """The stamp of the last complete installation; empty if there is none."""
     if not PYTHON.exists():
         return {}
     try:
@@ -108,9 +110,9 @@ def _works(command: list[str]) -> bool:
 
 
 def _logged(what: str, command: list[str]) -> bool:
-    """Run a command with its output in a file, a line of progress on standard error, and the file's end on failure."""
+    """Run a command with its output in a log file; print progress to standard error, and on failure the log's end."""
     with tempfile.NamedTemporaryFile("w+", prefix="intff-install-", suffix=".log", delete=False) as log:
-        # A user-wide install would end up outside the environment.
+        # PIP_USER would install outside the environment.
         environment = {**os.environ, "PIP_USER": "0", "PYTHONUNBUFFERED": "1"}
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=ROOT)
         try:
@@ -124,12 +126,12 @@ def _logged(what: str, command: list[str]) -> bool:
             return True
         log.seek(0)
         tail = log.read().splitlines()[-_TAIL_LINES:]
-    _say("\n".join(["", *tail, f"{what}: failed; the whole log is {log.name}"]))
+    _say("\n".join(["", *tail, f"{what}: failed; the complete log is {log.name}"]))
     return False
 
 
 def _follow(what: str, process: subprocess.Popen[bytes], log: IO[str]) -> None:
-    """Wait for the end; on a terminal, redraw the seconds and pip's last word in place."""
+    """Wait for the process to end; on a terminal, keep showing the seconds and the last line of its output."""
     began = time.monotonic()
     if not sys.stderr.isatty():
         _say(f"{what} ...")
@@ -146,7 +148,7 @@ def _follow(what: str, process: subprocess.Popen[bytes], log: IO[str]) -> None:
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """Hold back a second process that prepares the same environment; the lock ends with its process."""
+    """Prevent two processes from preparing the environment at once; a lock ends with its process."""
     with Path(__file__).open(encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -117,7 +117,7 @@ def test_a_failed_installation_shows_the_end_of_its_log_and_is_tried_again(proje
         assert done.returncode == 1
         assert "ERROR: Cannot install pip" in done.stderr
         last = done.stderr.splitlines()[-1]
-        assert last.startswith("Installing pip and setuptools: failed; the whole log is ")
+        assert last.startswith("Installing pip and setuptools: failed; the complete log is ")
         log = Path(last.rpartition(" is ")[2])
         assert "ERROR: Cannot install pip" in log.read_text()
         log.unlink()

@@ -1,1 +1,1 @@
-"""The commands that need no server: train, predict, evaluate."""
+"""The commands that need no server: train, predict, evaluate and reproduce."""

@@ -13,11 +13,11 @@ from intff.spec import read_spec
 
 @click.command()
 @click.option("--model", type=click.Path(path_type=Path), required=True, help="Folder of a trained model.")
-@click.option("--dataset", help="Instead of the one it was trained on; it must have the same labels and shape.")
-@click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
+@click.option("--dataset", help="A data set other than the model's own, with the same labels and image shape.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def evaluate(model: Path, dataset: str | None, *, as_json: bool) -> None:
-    """Measure a model's accuracy on test images."""
-    import torch  # noqa: PLC0415 -- slow to load; wrong usage should be told at once
+    """Measure a model's accuracy on the test images of a data set."""
+    import torch  # noqa: PLC0415 -- slow to load; usage errors should be reported at once
 
     from intff import datasets  # noqa: PLC0415
     from intff.inference import accuracy  # noqa: PLC0415
@@ -28,13 +28,13 @@ def evaluate(model: Path, dataset: str | None, *, as_json: bool) -> None:
     if chosen.image_shape != loaded.spec.dataset.image_shape:
         msg = (
             f"the model takes images of shape {list(loaded.spec.dataset.image_shape)}, "
-            f"but those of {chosen.kind} are {list(chosen.image_shape)}"
+            f"but those of {chosen.kind} have shape {list(chosen.image_shape)}"
         )
         raise SpecError(msg, field="dataset")
     if chosen.labels != loaded.spec.dataset.labels:
         msg = (
             f"the model's labels are {', '.join(loaded.labels)}, "
-            f"but those of {chosen.kind} are {', '.join(chosen.labels)}: no accuracy would mean anything"
+            f"but those of {chosen.kind} are {', '.join(chosen.labels)}: the accuracy would be meaningless"
         )
         raise SpecError(msg, field="dataset")
     data = datasets.load(chosen, progress=True)

@@ -1,4 +1,4 @@
-"""How commands report: JSON objects on standard output, or words for people; progress on standard error."""
+"""Output of commands: JSON objects or text on standard output, progress on standard error."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ import click
 
 
 def emit(**fields: object) -> None:
-    """One JSON object on a line of standard output."""
+    """Print one JSON object as a line on standard output."""
     click.echo(json.dumps(fields))

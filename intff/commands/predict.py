@@ -23,13 +23,13 @@ _INVERT: dict[str, Literal["auto"] | bool] = {"auto": "auto", "true": True, "fal
     type=click.Choice(list(_INVERT)),
     default="auto",
     show_default=True,
-    help="Turn pictures of dark ink on light paper round; auto looks at their background.",
+    help="Whether to invert dark-on-light images; auto decides by the background.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Report as JSON, one object an image.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per image.")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def predict(model: Path, invert: str, files: tuple[Path, ...], *, as_json: bool) -> None:
-    """Classify image FILES: one goodness for each label, the highest wins."""
-    from intff.model import load_model  # noqa: PLC0415 -- loads torch; wrong usage should be told at once
+    """Classify image FILES; the label with the highest goodness or probability wins."""
+    from intff.model import load_model  # noqa: PLC0415 -- loads torch; usage errors should be reported at once
 
     loaded = load_model(model)
     shape = loaded.spec.dataset.image_shape

@@ -1,4 +1,4 @@
-"""The progress bar of a training run: epoch, validation accuracy, speed, time to go."""
+"""The progress bar of a training run: epoch, validation accuracy, speed and time remaining."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-_LINE = 0.05  # of the run lies between two plain lines
+_LINE = 0.05  # fraction of the run between two plain lines
 
 
 class TrainingBar:
-    """A live bar on a terminal; elsewhere a plain line now and then, at most twenty a run.
+    """A live bar on a terminal; elsewhere occasional plain lines, at most twenty per run.
 
     Args:
-        stream: standard error unless told otherwise.
+        stream: where to draw; standard error by default.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -44,11 +44,11 @@ class TrainingBar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._console.is_terminal:  # a bar that never began would end with an empty line
+        if self._console.is_terminal:  # stopping a bar that was never started would print an empty line
             self._progress.stop()
 
     def say(self, sentence: str) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         self._console.print(Text(sentence), soft_wrap=True)
 
     def update(
@@ -61,17 +61,17 @@ class TrainingBar:
         eta_seconds: float | None = None,
         validation_accuracy: float | None = None,
     ) -> None:
-        """Show how far the run is.
+        """Show the progress of the run.
 
         Args:
-            epoch: the epoch under way or just finished, from 1.
-            epochs: of the whole run.
-            fraction: of the whole run that is done.
-            samples_per_second: training images a second.
-            eta_seconds: to go.
-            validation_accuracy: 0 to 1, when an epoch has just finished.
+            epoch: the current or just finished epoch, from 1.
+            epochs: number of epochs of the run.
+            fraction: completed fraction of the run, 0 to 1.
+            samples_per_second: training images per second.
+            eta_seconds: estimated seconds remaining.
+            validation_accuracy: 0 to 1, if an epoch has just finished.
         """
-        # What an event does not say stays as it was, or the line would flicker.
+        # Fields that an event lacks keep their previous values, or the line would flicker.
         if validation_accuracy is not None:
             self._accuracy = f"{validation_accuracy:.2%}"
         if samples_per_second is not None:

@@ -1,4 +1,4 @@
-"""`intff reproduce`: the paper's tables and figures again, resumable, here or on a running service."""
+"""`intff reproduce`: repeats the experiments behind the paper's tables and figures, locally or on a running service."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from intff.reproduce.summary import Summary, summaries
     type=click.Path(path_type=Path),
     default=Path("results"),
     show_default=True,
-    help="Where finished runs are kept.",
+    help="Folder of the finished runs.",
 )
-@click.option("--only", multiple=True, metavar="ROW", help="Only this row; may be given several times.")
-@click.option("--seeds", type=click.IntRange(1, 100), help="Seeds of every row, instead of the plan's.")
-@click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Runs at a time.")
-@click.option("--url", help="Run them as jobs of this service; its key comes from INTFF_API_KEY.")
+@click.option("--only", multiple=True, metavar="ROW", help="Run only this row; may be repeated.")
+@click.option("--seeds", type=click.IntRange(1, 100), help="Number of seeds for every row, instead of the plan's.")
+@click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Number of parallel runs.")
+@click.option("--url", help="Run as jobs of the service at this URL; INTFF_API_KEY gives its API key.")
 @click.option(
     "--docs", type=click.Path(path_type=Path), default=Path("docs"), show_default=True, help="Where `report` writes."
 )
-@click.option("--dry-run", is_flag=True, help="Only tell what would be run and what is on record.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--dry-run", is_flag=True, help="Only list which runs are finished and which are not.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
 def reproduce(
     what: str,
     out: Path,
@@ -46,18 +46,18 @@ def reproduce(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Run the rows of a table or figure, each with several seeds, and print them beside the paper's figures.
+    """Run the rows of a table or figure with several seeds each, and print the results next to the paper's.
 
-    A finished run is kept in a file and never run again, so this may be stopped and started as you like. `report`
-    writes results.md and its figures from all runs on record.
+    A finished run is saved and not repeated, so the command can be stopped and resumed at any time. `report`
+    writes results.md and its figures from all finished runs.
     """
     if out.exists() and not out.is_dir():
-        msg = f"{out} is a file; runs are kept in a folder"
+        msg = f"{out} is a file; it must be a folder for the finished runs"
         raise click.BadParameter(msg, param_hint="--out")
     records = Records(out)
     if what == "report":
         if records.is_empty:
-            msg = f"{out} holds no runs to report; --out names the folder where `intff reproduce` kept them"
+            msg = f"{out} contains no finished runs; --out must name the folder where `intff reproduce` saved them"
             raise click.ClickException(msg)
         from intff.reproduce.report import write_report  # noqa: PLC0415 -- loads matplotlib
 
@@ -71,7 +71,7 @@ def reproduce(
         return
     runner = remote_runner(url, os.environ.get("INTFF_API_KEY")) if url else LocalRunner()
     complete = True
-    for is_tuning in (True, False):  # the seeds wait for the rates
+    for is_tuning in (True, False):  # the results need the learning rates chosen by tuning
         todo = tuning_runs(rows) if is_tuning else result_runs(rows, records, seeds)
         click.echo(f"{len(todo)} runs, {len(pending(todo, records))} to go", err=True)
         complete &= execute(

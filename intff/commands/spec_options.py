@@ -1,4 +1,4 @@
-"""The options that make a training spec on the command line; whatever names a spec part uses these."""
+"""The command line options that define a training spec, shared by all commands that take one."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def spec_options(command: F) -> F:
-    """Add the options to a click command; they arrive as keywords, for `spec_data`."""
+    """Add the spec options to a click command, which passes their values to `spec_data` as keywords."""
     options = [
         click.option("--spec", "spec_file", type=click.File("rb"), help="A spec as JSON; - reads standard input."),
-        click.option("--preset", type=click.Choice(list(PRESETS)), help="A named spec, under the other options."),
+        click.option("--preset", type=click.Choice(list(PRESETS)), help="A named spec; the other options override it."),
         click.option("--architecture", help="For example '784,(200,200,200),(50,50)'."),
         click.option("--algorithm", help="intff, ff or bp."),
         click.option("--dataset", help="mnist, fashion_mnist, kmnist or digits."),
         click.option(
             "--noise",
-            help="none, paper_mixture, gaussian, missing_rows, pure_noise, label_noise or mixture; the amount goes by "
+            help="none, paper_mixture, gaussian, missing_rows, pure_noise, label_noise or mixture; set the amount with "
             "--set noise.share=0.5",
         ),
         click.option("--epochs", type=int),
@@ -41,7 +41,7 @@ def spec_options(command: F) -> F:
             "settings",
             multiple=True,
             metavar="FIELD=VALUE",
-            help="Any field of the spec, by its dotted path: --set algorithm.loss=symba --set noise.share=0.5",
+            help="Set any field of the spec by its dotted path: --set algorithm.loss=symba --set noise.share=0.5",
         ),
     ]
     for option in reversed(options):
@@ -55,10 +55,12 @@ def spec_data(
     settings: tuple[str, ...],
     **given: object,
 ) -> dict[str, Any]:
-    """The spec that the options describe, not yet validated; each option overrides the file, and --set them all.
+    """The spec that the options describe, not yet validated.
+
+    Options override the file, and --set overrides everything.
 
     Raises:
-        SpecError: the file is not a JSON object, or a setting names no field.
+        SpecError: the file is not a JSON object, or a setting is not of the form FIELD=VALUE.
     """
     data: dict[str, Any] = {}
     if spec_file is not None:
@@ -68,7 +70,7 @@ def spec_data(
             msg = f"{spec_file.name} is not JSON: {error}"
             raise SpecError(msg) from error
         if not isinstance(data, dict):
-            msg = f"{spec_file.name} must hold a JSON object, a training spec; got {type(data).__name__}"
+            msg = f"{spec_file.name} must contain a training spec as a JSON object, got {type(data).__name__}"
             raise SpecError(msg)
     over: dict[str, Any] = {name: given[name] for name in _PARTS if given[name] is not None}
     training = {name: given[name] for name in _TRAINING if given[name] is not None}
@@ -83,7 +85,7 @@ def spec_data(
 
 
 def _setting(text: str) -> dict[str, Any]:
-    """`algorithm.theta=2` as nested parts; a value that is not JSON is a name."""
+    """Parse `algorithm.theta=2` into nested dicts; a value that is not JSON is taken as a string."""
     path, equals, written = text.partition("=")
     if not equals or not all(step.isidentifier() for step in path.split(".")):
         msg = f"--set takes FIELD=VALUE, as in algorithm.loss=symba; got {text!r}"

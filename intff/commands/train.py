@@ -1,4 +1,4 @@
-"""`intff train`: one training run in this process."""
+"""`intff train`: runs one training run in this process."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @spec_options
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for the model's files; must not exist yet.")
-@click.option("--plot", type=FigureFile(), help="Draw the run's losses, goodness and accuracy over its epochs.")
-@click.option("--json", "as_json", is_flag=True, help="Report as JSON, one object a line.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the model's files; must be new or empty.")
+@click.option("--plot", type=FigureFile(), help="Plot losses, goodness and accuracy over the epochs to this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
 def train(out: Path | None, plot: Path | None, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 -- see spec_options
     """Train a network and report its test accuracy."""
     spec = read_spec(spec_data(**options))
@@ -41,7 +41,7 @@ def train(out: Path | None, plot: Path | None, *, as_json: bool, **options: Any)
         if out is not None:
             trainer.export_model(out)
             saved = out
-    finally:  # a disk that is full does not take away what the run came to
+    finally:  # report the result even if writing the model fails
         _tell(result, saved, as_json=as_json)
         if plot is not None:
             _draw(plot, spec, epochs, result)
@@ -50,11 +50,11 @@ def train(out: Path | None, plot: Path | None, *, as_json: bool, **options: Any)
 
 
 def _require_possible(out: Path) -> None:
-    """Ask before the training whether the folder can be made, since it is made after."""
+    """Check before training that the folder, which is created afterwards, can be created."""
     try:
         require_possible(out)
     except OSError as error:
-        why = str(error) if error.strerror is None else f"{out} cannot be made: {error.strerror.lower()}"
+        why = str(error) if error.strerror is None else f"{out} cannot be created: {error.strerror.lower()}"
         msg = f"{why}; choose another --out"
         raise click.BadParameter(msg, param_hint="--out") from error
 
@@ -75,7 +75,7 @@ def _draw(file: Path, spec: TrainSpec, epochs: list[EpochMetrics], result: Resul
 
 
 def _run(spec: TrainSpec, bar: TrainingBar, *, as_json: bool) -> tuple[Trainer, Result, list[EpochMetrics]]:
-    from intff.trainer import Trainer  # noqa: PLC0415 -- loads torch; wrong usage should be told at once
+    from intff.trainer import Trainer  # noqa: PLC0415 -- loads torch; usage errors should be reported at once
 
     trainer = Trainer(spec, show_download=True)
     result: Result | None = None

@@ -1,4 +1,4 @@
-"""The data sets: images as bytes, their labels, and the split into training, validation and test."""
+"""Loads the data sets, as images of bytes with labels, and splits them into training, validation and test sets."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Dataset:
     test_images: Bytes
     test_labels: Bytes
     labels: tuple[str, ...]
-    """What each label is called"""
+    """Class names"""
     source: str
-    """Where the data came from, for people"""
+    """Human-readable description of where the data came from"""
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """A data set as a run uses it; images are bytes, [N, C, H, W], labels [N]."""
+    """A data set as used by a run; images are bytes, [N, C, H, W], labels [N]."""
 
     train_images: Bytes
     train_labels: Bytes
@@ -47,17 +47,17 @@ class Split:
 def load(
     dataset_spec: Mnist | FashionMnist | Kmnist | Digits, *, data_dir: Path | None = None, progress: bool = False
 ) -> Dataset:
-    """Load a data set, from the user's folder, from the cache, or by download.
+    """Load a data set from the user's folder, from the cache, or by download.
 
     Args:
-        dataset_spec: which one; its sizes matter only to `split`.
-        data_dir: a folder that holds the IDX files, or one folder per data set; the environment's
-            INTFF_DATA_DIR if None. Nothing in it is ever changed.
-        progress: draw a bar on standard error while downloading.
+        dataset_spec: the data set; its sizes affect only `split`.
+        data_dir: a folder with the IDX files, or with one folder per data set; None means the environment
+            variable INTFF_DATA_DIR. Nothing in it is ever modified.
+        progress: draw a progress bar on standard error while downloading.
 
     Raises:
-        DatasetCorrupt: a file in the user's folder is not what it should be.
-        DatasetUnavailable: no copy was found, and none could be downloaded.
+        DatasetCorrupt: the contents of a file in the user's folder are wrong.
+        DatasetUnavailable: the files were not found and could not be downloaded.
         MissingExtra: the data set needs a package that is not installed.
     """
     if isinstance(dataset_spec, Digits):
@@ -77,10 +77,10 @@ def load(
 
 
 def split(dataset: Dataset, dataset_spec: Mnist | FashionMnist | Kmnist | Digits, seed: int) -> Split:
-    """Hold a validation set out of the training files, and draw the training set from the rest.
+    """Hold out a validation set from the training files, and draw the training set from the rest.
 
-    The same seed gives the same validation set whatever `train_size` is, and a smaller training
-    set is a part of a larger one. Images stay in the files' order.
+    The same seed gives the same validation set for every `train_size`, and a smaller training
+    set is a subset of a larger one. Images keep the order of the files.
     """
     rng = np.random.default_rng([seed, zlib.crc32(b"validation split")])
     drawn = rng.permutation(len(dataset.train_labels))

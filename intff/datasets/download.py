@@ -1,4 +1,4 @@
-"""Downloading into the cache: several mirrors, verified before anything gets its final name."""
+"""Downloads data set files into the cache from several mirrors, and verifies each before giving it its final name."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from intff.errors import DatasetCorrupt
 
 _CONNECT_SECONDS = 3.0
 _READ_SECONDS = 15.0
-_PROBE_SECONDS = 5.0  # for all mirrors together, name resolution included: no network is soon told
+_PROBE_SECONDS = 5.0  # for all mirrors together, including name resolution, so that a missing network is noticed soon
 _STALE_SECONDS = 3600.0
 _CHUNK_BYTES = 1 << 16
 
 
 def download(files: list[File], mirrors: tuple[str, ...], folder: Path, *, progress: bool) -> tuple[str, list[str]]:
-    """Fetch files from the first mirrors that serve them right.
+    """Download files from the first mirrors that serve valid copies.
 
-    Each file is written under a name of its own, verified, synced, and only then renamed, so
-    that several processes may do this at once and an interrupted one leaves nothing that counts.
+    Each file is written under a temporary name, verified, synced, and only then renamed, so
+    that several processes can download at once and an interrupted one leaves no incomplete file.
 
     Args:
-        files: what is wanted.
-        mirrors: addresses of folders, the preferred first.
-        folder: where the files go, as `<name>.gz`; it is made if need be.
-        progress: draw a bar on standard error.
+        files: the files to download.
+        mirrors: base URLs, in order of preference.
+        folder: where the files are stored, as `<name>.gz`; created if missing.
+        progress: draw a progress bar on standard error.
 
     Returns:
-        The hosts that served the files, or nothing if some could not be had; and why each mirror failed.
+        The hosts that served the files, or "" if a file is still missing; and the reason why each mirror failed.
     """
     failures: list[str] = []
     hosts: list[str] = []
@@ -64,7 +64,7 @@ def download(files: list[File], mirrors: tuple[str, ...], folder: Path, *, progr
 
 
 def _probe(mirrors: tuple[str, ...], name: str) -> dict[str, str | None]:
-    """Ask all mirrors at once, and say of each what is wrong with it, or None."""
+    """Query all mirrors in parallel; maps each to the reason why it cannot be used, or None."""
     answers: dict[str, str | None] = dict.fromkeys(mirrors, f"no answer within {_PROBE_SECONDS:.0f} s")
 
     def ask(mirror: str) -> None:
@@ -74,7 +74,7 @@ def _probe(mirrors: tuple[str, ...], name: str) -> dict[str, str | None]:
         except OSError as error:
             answers[mirror] = _reason(error)
 
-    # Daemons, because a resolver without a network may hold a thread for long after the deadline.
+    # Daemon threads, because name resolution without a network may block long after the deadline.
     asking = [threading.Thread(target=ask, args=(mirror,), daemon=True) for mirror in mirrors]
     for thread in asking:
         thread.start()
@@ -86,22 +86,22 @@ def _probe(mirrors: tuple[str, ...], name: str) -> dict[str, str | None]:
 
 def _fetch(file: File, mirror: str, folder: Path, *, progress: bool) -> None:
     with _part(folder, file.name) as part:
-        # The server tells the total; until then it must be more than nothing for the downloader to see the bar.
+        # The server sends the total; until then it must be nonzero, since the downloader tests the bar's truth value.
         with tqdm(total=1, desc=file.name, unit="B", unit_scale=True, disable=not progress) as bar:
             _downloader(bar)(f"{mirror}{file.name}.gz", str(part), None)
         raw = part.read_bytes()
         contents = idx.contents(raw, file.shape)
         idx.parse(contents, file.shape)
         if not file.is_verified(raw, contents):
-            msg = "its checksum is not the published one"
+            msg = "its checksum differs from the published one"
             raise DatasetCorrupt(msg)
         _sync(part)
         part.replace(folder / f"{file.name}.gz")
     _sync(folder)
 
 
-def _downloader(bar: Any = False) -> Any:  # noqa: ANN401 -- pooch has no types
-    import pooch  # noqa: PLC0415 -- most runs find their files and need no downloader
+def _downloader(bar: Any = False) -> Any:  # noqa: ANN401 -- pooch is untyped
+    import pooch  # noqa: PLC0415 -- most runs have their files and need no downloader
 
     return pooch.HTTPDownloader(progressbar=bar, chunk_size=_CHUNK_BYTES, timeout=(_CONNECT_SECONDS, _READ_SECONDS))
 
@@ -116,7 +116,7 @@ def _part(folder: Path, name: str) -> Iterator[Path]:
 
 
 def _make(folder: Path) -> None:
-    """Make the folder, and remove what a killed process left in it; a running one writes to its own all the time."""
+    """Create the folder, and remove old partial files of killed processes; those of running ones are recent."""
     folder.mkdir(parents=True, exist_ok=True)
     for part in folder.glob(".*.part"):
         with contextlib.suppress(FileNotFoundError):
@@ -133,7 +133,7 @@ def _sync(path: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """A few words for what the libraries below say in a paragraph."""
+    """A short reason for an error whose own message is long."""
     if isinstance(error, DatasetCorrupt):
         return str(error)
     text = str(error)
@@ -141,11 +141,11 @@ def _reason(error: Exception) -> str:
     if status is not None:
         return f"HTTP status {status}"
     for sign, words in (
-        ("NameResolution", "its name cannot be resolved"),
+        ("NameResolution", "its host name cannot be resolved"),
         ("timed out", "no answer in time"),
         ("refused", "connection refused"),
         ("SSL", "no secure connection"),
-        ("Proxy", "the proxy does not let it through"),
+        ("Proxy", "blocked by the proxy"),
     ):
         if sign in text:
             return words

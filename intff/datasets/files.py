@@ -1,4 +1,4 @@
-"""Finding a data set's IDX files: in the user's folder, in the cache, or by download."""
+"""Finds a data set's IDX files in the user's folder, in the cache, or by download."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Arrays = list[NDArray[np.uint8]]
 
 
 def load_files(kind: Kind, data_dir: Path | None, *, progress: bool) -> tuple[Arrays, str]:
-    """Training images and labels, test images and labels, and a few words on where they come from.
+    """Load training images and labels, test images and labels, and a short description of their source.
 
     Raises:
-        DatasetCorrupt: the user's folder holds a file that is not what it should be.
-        DatasetUnavailable: the files are nowhere, and could not be downloaded.
+        DatasetCorrupt: the contents of a file in the user's folder are wrong.
+        DatasetUnavailable: the files were not found and could not be downloaded.
     """
     files = SOURCES[kind].files
     looked: list[str] = []
@@ -46,19 +46,19 @@ def load_files(kind: Kind, data_dir: Path | None, *, progress: bool) -> tuple[Ar
         cached.update((file, _read_cached(cache, file)) for file in absent)
     arrays = [array for array in cached.values() if array is not None]
     if len(arrays) != len(files):
-        msg = f"the files in {cache} changed while they were read; delete that folder and try again"
+        msg = f"the files in {cache} changed while they were being read; delete that folder and try again"
         raise DatasetUnavailable(msg)
     return arrays, source
 
 
 def cache_folder(kind: Kind) -> Path:
-    """Where downloads are kept: `data/<kind>` in INTFF_HOME, or in ~/.intff."""
+    """The folder for downloads: `data/<kind>` in INTFF_HOME, or in ~/.intff."""
     home = os.environ.get("INTFF_HOME")
     return (Path(home).expanduser() if home else Path.home() / ".intff") / "data" / kind
 
 
 def _user_folders(kind: Kind, data_dir: Path | None) -> Iterator[tuple[Path, bool]]:
-    """The folders to look in, and whether each may hold another data set's files instead."""
+    """Yield the folders to search, and whether each may contain another data set's files instead."""
     given = data_dir or os.environ.get("INTFF_DATA_DIR")
     if not given:
         return
@@ -71,19 +71,19 @@ def _user_folders(kind: Kind, data_dir: Path | None) -> Iterator[tuple[Path, boo
 
 def _find(folder: Path, file: File) -> Path | None:
     paths = [folder / file.name, folder / f"{file.name}.gz"]
-    with contextlib.suppress(PermissionError):  # a folder that may not be entered has nothing for us
+    with contextlib.suppress(PermissionError):  # treat a folder without access as empty
         return next((path for path in paths if path.is_file()), None)
     return None
 
 
 def _is_another(paths: list[Path], kind: Kind) -> bool:
-    """Whether the smallest file belongs to another data set, as when all are kept under one name."""
+    """Whether the smallest file belongs to another data set, since all data sets use the same file names."""
     smallest = min(paths, key=lambda path: path.stat().st_size)
     shape = next(file.shape for file in SOURCES[kind].files if smallest.name.startswith(file.name))
     try:
         kinds = set(kinds_of(idx.contents(smallest.read_bytes(), shape)))
     except (OSError, DatasetCorrupt):
-        return False  # reading it in earnest says what is wrong
+        return False  # reading it later reports the error
     return bool(kinds) and kind not in kinds
 
 
@@ -95,7 +95,7 @@ def _read_own(path: Path, file: File) -> NDArray[np.uint8]:
         raise DatasetCorrupt(msg) from error
     if verified is False:
         msg = (
-            f"{path} is not the published file: its contents should have the checksum {file.digest}; "
+            f"{path} is not the published file: expected contents with the checksum {file.digest}; "
             "replace it with the original, or remove it to have it downloaded"
         )
         raise DatasetCorrupt(msg)
@@ -103,7 +103,7 @@ def _read_own(path: Path, file: File) -> NDArray[np.uint8]:
 
 
 def _read_cached(cache: Path, file: File) -> NDArray[np.uint8] | None:
-    """A cached file, or None where it is not there or not whole, so that it is downloaded again."""
+    """Read a cached file; None if it is missing or damaged, so that it is downloaded again."""
     try:
         array, verified = _read(cache / f"{file.name}.gz", file)
     except (OSError, DatasetCorrupt):
@@ -121,7 +121,7 @@ def _missing(folder: Path, files: tuple[File, ...], found: list[Path | None]) ->
     absent = [file for file, path in zip(files, found, strict=True) if path is None]
     if not folder.is_dir():
         return f"{folder}: no such folder"
-    return f"{folder}: lacks {_names(absent)}" if absent else f"{folder}: holds another data set's files"
+    return f"{folder}: lacks {_names(absent)}" if absent else f"{folder}: contains another data set's files"
 
 
 def _cache_state(cache: Path, absent: list[File]) -> str:
@@ -144,7 +144,7 @@ def _unavailable(kind: Kind, looked: list[str], failures: list[str]) -> str:
             "tried:",
             *(f"  {failure}" for failure in failures),
             (
-                f"set INTFF_DATA_DIR to a folder that holds {kind}/ with the four IDX files, gzipped or not; "
+                f"set INTFF_DATA_DIR to a folder that contains {kind}/ with the four IDX files, gzipped or not; "
                 "or use the data set digits, which needs no download"
             ),
         ]

@@ -1,13 +1,13 @@
-"""The IDX data sets: their files, what each must contain, and the mirrors that serve them.
+"""The IDX data sets: their files with checksums, and the mirrors that serve them.
 
-A file is told by its contents, because the gzip around them differs from mirror to mirror.
+A file is identified by its contents, because the gzip compression differs between mirrors.
 
-- MNIST: the SHA-256 of the contents, as in the original distribution.
-- Fashion-MNIST: the MD5 of the contents; its publisher and those who list it give no SHA-256
-  of them. The SHA-256 of the publisher's own `.gz` stands beside it.
-- Kuzushiji-MNIST: the SHA-256 of the publisher's `.gz`. Of the contents only the labels' MD5
-  is published consistently; uncompressed images are taken on their exact shape, and together
-  with labels that match.
+- MNIST: the SHA-256 of the contents in the original distribution.
+- Fashion-MNIST: the MD5 of the contents, since no SHA-256 of them is published; also the
+  SHA-256 of the publisher's own `.gz`.
+- Kuzushiji-MNIST: the SHA-256 of the publisher's `.gz`. Of the contents, only the labels' MD5
+  is published consistently; uncompressed images are accepted if their shape is exact and
+  they come with matching labels.
 
 A download is accepted only when one of its digests matches.
 """
@@ -31,12 +31,12 @@ class File:
     name: str
     shape: tuple[int, ...]
     digest: str | None = None
-    """Of the uncompressed contents, `sha256:...` or `md5:...`"""
+    """Checksum of the uncompressed contents, `sha256:...` or `md5:...`"""
     archive: str | None = None
-    """Of the publisher's gzip file, `sha256:...`"""
+    """Checksum of the publisher's gzip file, `sha256:...`"""
 
     def is_verified(self, raw: bytes, contents: bytes) -> bool | None:
-        """Whether this is the published file; None where there is nothing to compare it with."""
+        """Whether this is the published file; None if no checksum of its contents is known."""
         if self.archive and _digest(raw, self.archive) == self.archive:
             return True
         return _digest(contents, self.digest) == self.digest if self.digest else None
@@ -44,7 +44,7 @@ class File:
 
 @dataclass(frozen=True)
 class Source:
-    """One data set: its four files and the addresses of folders that hold them."""
+    """One data set: its four files, and the base URLs of mirrors that serve them."""
 
     files: tuple[File, File, File, File]
     """Training images, training labels, test images, test labels"""
@@ -122,7 +122,7 @@ SOURCES: dict[Kind, Source] = {
 
 
 def kinds_of(contents: bytes) -> Iterator[Kind]:
-    """The data sets that have a file of exactly these contents."""
+    """Yield the data sets that have a file with exactly these contents."""
     for kind, source in SOURCES.items():
         if any(file.digest and _digest(contents, file.digest) == file.digest for file in source.files):
             yield kind

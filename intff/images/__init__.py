@@ -1,4 +1,4 @@
-"""Images for prediction: JSON arrays and image files become floats of 0 to 1, or an error that says why not."""
+"""Images for prediction: converts JSON arrays and image files to floats from 0 to 1, or raises a specific error."""
 
 from intff.images.files import FORMATS, count_pixels, from_file
 from intff.images.numbers import from_json

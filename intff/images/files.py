@@ -1,4 +1,4 @@
-"""Image files, as people draw and photograph them, turned into what a model was trained on."""
+"""Converts image files, such as drawings and photographs, to the form of the training images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from intff.errors import ImageError
 Floats = NDArray[np.float32]
 _Taken = TypeVar("_Taken")
 
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")  # what people draw in and browsers send; none can hold a program
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")  # what drawing programs and browsers produce; none can contain code
 _MIDDLE_GREY = 127.5
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PACKED_TEXT = frozenset({b"zTXt", b"iTXt", b"iCCP"})
@@ -29,24 +29,24 @@ def from_file(
     max_pixels: int = 16_000_000,
     field: str = "image",
 ) -> Floats:
-    """Read an image file as a model sees images: grey, of the model's size, light on dark.
+    """Read an image file as a model's input: greyscale, of the model's size, light on dark.
 
-    The first frame counts; the camera's rotation is applied; transparency becomes white, or
-    black around a light drawing. An image of another size is padded to the model's proportions
-    with its background, the median of its border, and resized.
+    Only the first frame is used. The EXIF orientation is applied. Transparency becomes white, or
+    black around a light drawing. An image of another size is resized, and padded to the model's
+    aspect ratio with the background, which is the median of the image's border.
 
     Args:
         data: the file, in one of `FORMATS`.
-        shape: the model's channels, height and width; each channel gets the same grey.
-        invert: turn dark into light; `auto` does when the background is light.
-        max_pixels: an image with more is refused before it is decoded.
-        field: what to call the file in an error.
+        shape: the model's channels, height and width; every channel gets the same grey values.
+        invert: invert the grey values; `auto` does so if the background is light.
+        max_pixels: an image with more is rejected before it is decoded.
+        field: the name of the file in an error.
 
     Returns:
-        [C, H, W], from 0 to 1.
+        Floats from 0 to 1, [C, H, W].
 
     Raises:
-        ImageError: the file cannot be read or is too large.
+        ImageError: the file cannot be read or the image is too large.
     """
     picture = _open(data, max_pixels, field, _as_grey)  # [h, w], 0..255
     background = _median(_border(picture))
@@ -60,12 +60,15 @@ def from_file(
 
 
 def count_pixels(data: bytes, *, max_pixels: int = 16_000_000, field: str = "image") -> int:
-    """How many pixels an image file has by its header, width times height; nothing is decoded.
+    """Width times height of an image file according to its header; nothing is decoded.
 
     Args:
         data: the file, in one of `FORMATS`.
-        max_pixels: an image with more is refused.
-        field: what to call the file in an error.
+        max_pixels: an image with more is rejected.
+        field: the name of the file in an error.
+
+    Returns:
+        The number of pixels.
 
     Raises:
         ImageError: the header cannot be read, or the image is too large.
@@ -74,7 +77,7 @@ def count_pixels(data: bytes, *, max_pixels: int = 16_000_000, field: str = "ima
 
 
 def _open(data: bytes, max_pixels: int, field: str, take: Callable[[Image.Image], _Taken]) -> _Taken:
-    """What is taken from a file's image, of which only the header has been read; any failure is an ImageError."""
+    """Open an image, of which only the header is read yet, and apply `take`; any failure becomes an ImageError."""
     try:
         with Image.open(io.BytesIO(_without_packed_text(data)), formats=FORMATS) as image:
             _require_size(image.width * image.height, max_pixels, field)
@@ -82,21 +85,24 @@ def _open(data: bytes, max_pixels: int, field: str, take: Callable[[Image.Image]
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        msg = f"an image may have {max_pixels:,} pixels, this one has far more; send it smaller"
+        msg = f"an image may have at most {max_pixels:,} pixels, this one has far more; send a smaller one"
         raise ImageError(msg, field=field) from error
-    except Exception as error:  # a damaged file makes decoders raise all sorts of things
+    except Exception as error:  # a damaged file can make a decoder raise almost any exception
         formats = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-        msg = f"this is not an image file that can be read; {formats} would do, got {_kind(data)}"
+        msg = f"expected an image file in {formats} format, got {_kind(data)}"
         raise ImageError(msg, field=field) from error
 
 
 def _without_packed_text(data: bytes) -> bytes:
-    """A PNG without what nobody looks at here, and Pillow would unpack: thousands of times more than is sent."""
+    """A PNG without its compressed text chunks.
+
+    They are not needed here, and Pillow would decompress them, to thousands of times the size of the file.
+    """
     if data[:8] != _PNG or not any(kind in data for kind in _PACKED_TEXT):
         return data
     kept, at = [_PNG], len(_PNG)
     while at < len(data):
-        end = at + 12 + int.from_bytes(data[at : at + 4])  # a chunk's length, its kind, its content and its checksum
+        end = at + 12 + int.from_bytes(data[at : at + 4])  # a chunk is its length, its type, its data and a checksum
         if data[at + 4 : at + 8] not in _PACKED_TEXT:
             kept.append(data[at:end])
         at = end
@@ -105,14 +111,14 @@ def _without_packed_text(data: bytes) -> bytes:
 
 def _require_size(pixels: int, max_pixels: int, field: str) -> None:
     if pixels > max_pixels:
-        msg = f"an image may have {max_pixels:,} pixels, this one has {pixels:,}; send it smaller"
+        msg = f"an image may have at most {max_pixels:,} pixels, this one has {pixels:,}; send a smaller one"
         raise ImageError(msg, field=field)
 
 
 def _as_grey(image: Image.Image) -> Floats:
-    """The first frame, upright and in grey, [h, w], 0..255."""
+    """The first frame, upright and in greyscale, [h, w], 0..255."""
     ImageOps.exif_transpose(image, in_place=True)
-    if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion would cut off at 255
+    if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion would clip at 255
         return np.asarray(image, np.float32) * np.float32(255 / 65535)
     if not image.has_transparency_data:
         return np.asarray(image.convert("L"), np.float32)
@@ -130,17 +136,17 @@ def _border(picture: Floats) -> Floats:
 
 
 def _median(values: Floats) -> float:
-    """Of an even number of values; NumPy's own takes ten times as long for so few."""
+    """The median of an even number of values; NumPy's takes ten times as long for so few."""
     ordered = np.sort(values)
     return float(ordered[len(ordered) // 2 - 1] + ordered[len(ordered) // 2]) / 2
 
 
 def _fit(picture: Floats, background: float, height: int, width: int) -> Floats:
-    """Resize until both sides fit, and put it in the middle of the background."""
+    """Resize a picture to fit both sides, keeping its aspect ratio, and centre it on the background."""
     tall, wide = picture.shape
     ratio = max(tall / height, wide / width)
     new_tall, new_wide = max(1, round(tall / ratio)), max(1, round(wide / ratio))
-    # The box filter is the mean of the pixels that become one; for enlarging, a smooth one.
+    # The box filter averages the pixels that become one; enlarging needs interpolation.
     method = Image.Resampling.BOX if ratio >= 1 else Image.Resampling.BILINEAR
     resized = Image.fromarray(picture).resize((new_wide, new_tall), method)
     fitted = np.full((height, width), background, np.float32)
@@ -155,7 +161,7 @@ def _kind(data: bytes) -> str:
     if not data:
         return "an empty file"
     if any(data.startswith(sign) for sign in (b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM", b"RIFF")):
-        return "one of these that is damaged or cut off"
+        return "a damaged or truncated one"
     if b"<svg" in start:
         return "an SVG drawing"
     if start.startswith((b"%!ps", b"%pdf", b"\xc5\xd0\xd3\xc6")):

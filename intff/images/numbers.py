@@ -1,4 +1,4 @@
-"""Images given as numbers in nested lists, as JSON has them."""
+"""Images given as nested lists of numbers, as in JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from intff.errors import ImageError
 Floats = NDArray[np.float32]
 Shape = tuple[int, int, int]
 
-_DEEPEST = 3  # lists in an image: channels, rows, pixels
+_DEEPEST = 3  # levels of lists in an image: channels, rows, pixels
 _LONGEST_SHOWN = 40
 _BRIGHTEST = 255
 _LISTS = {list, tuple}
@@ -32,38 +32,38 @@ def from_json(
     field: str = "images",
     no_booleans: bool = False,
 ) -> Floats:
-    """Read images given as numbers, each C x H x W nested, H x W nested, or flat.
+    """Read images given as nested lists of numbers: C x H x W, H x W if there is one channel, or flat.
 
     Args:
         images: a list of images.
         shape: the model's channels, height and width.
-        scale: whether black to white is 0..255 (`bytes`) or 0..1 (`unit`). If None, images
-            whose numbers are all integers are bytes, and with any float among them they are not.
-        field: what to call the list in an error.
-        no_booleans: the caller knows that there is no True and no False among the numbers, so that
-            nobody has to look for them: a third of the time.
+        scale: whether black to white is 0..255 (`bytes`) or 0..1 (`unit`). None means `bytes`
+            if all numbers are integers, and `unit` if any of them is a float.
+        field: the name of the list in an error.
+        no_booleans: the caller guarantees that no number is True or False. Checking for them
+            takes a third of the time.
 
     Returns:
-        [N, C, H, W], from 0 to 1.
+        Floats from 0 to 1, [N, C, H, W].
 
     Raises:
-        ImageError: `field` is the dotted path of the first thing that is wrong, `images.3.27.5`.
+        ImageError: the images are invalid; `field` is the path of the first invalid item, as in `images.3.27.5`.
     """
     if not isinstance(images, list | tuple):
-        msg = f"images are given as a list, got {_shown(images)}"
+        msg = f"images must be a list of images, got {_shown(images)}"
         raise ImageError(msg, field=field)
     if not images:
         msg = "at least one image is needed, got an empty list"
         raise ImageError(msg, field=field)
     if isinstance(images[0], int | float):
-        msg = "images are a list of images, got a list of numbers; put a single image in a list of its own"
+        msg = "images must be a list of images, got a list of numbers; put a single image inside a list"
         raise ImageError(msg, field=field)
     quickly = _read_quickly(images, shape, scale, no_booleans=no_booleans)
     return _read_slowly(images, shape, scale, field) if quickly is None else quickly
 
 
 def _read_quickly(images: Sequence[Any], shape: Shape, scale: str | None, *, no_booleans: bool) -> Floats | None:
-    """All images at once, if they are of one right form and hold nothing but numbers in range."""
+    """All images at once, if all have the same accepted form and contain only numbers in range; None otherwise."""
     rows = _rows(images, shape)
     if rows is None:
         return None
@@ -73,19 +73,19 @@ def _read_quickly(images: Sequence[Any], shape: Shape, scale: str | None, *, no_
         with suppress(TypeError, ValueError):  # a float among them, or out of range
             pixels = np.frombuffer(b"".join(map(bytes, rows)), np.uint8)
             return _floats(pixels.astype(np.float32), _BRIGHTEST, shape)
-    pack = struct.Struct(f"{len(rows[0])}f").pack  # several times as fast as an array of them
+    pack = struct.Struct(f"{len(rows[0])}f").pack  # several times as fast as NumPy's conversion of lists
     try:
         numbers = np.frombuffer(b"".join([pack(*row) for row in rows]), np.float32)
-    except (struct.error, OverflowError):  # no number, or one far out of range
+    except (struct.error, OverflowError):  # not a number, or one far out of range
         return None
-    # Integers that are no bytes come here too: with a top of 1 as well, they are out of range.
+    # Integers that do not fit in a byte reach this point too; they are also out of range with a top of 1.
     top = _BRIGHTEST if scale == "bytes" else 1
     in_range = numbers.min() >= 0 and numbers.max() <= top  # NaN fails both
     return _floats(numbers, top, shape) if in_range else None
 
 
 def _rows(images: Sequence[Any], shape: Shape) -> Sequence[Any] | None:
-    """The innermost lists, if all images are nested like the first one and that is in a right form."""
+    """The innermost lists, if all images are nested like the first one and its form is accepted; None otherwise."""
     form = _form(images[0])
     if form not in _accepted(shape):
         return None
@@ -104,9 +104,9 @@ def _floats(numbers: Floats, top: int, shape: Shape) -> Floats:
 
 
 def _array(image: Sequence[Any], shape: Shape) -> Floats | None:
-    """One image whose form and numbers are right, [1, C, H, W]; None if a number is too large for any float."""
+    """One image whose form has been checked, [1, C, H, W]; None if a number is too large for a float."""
     try:
-        with np.errstate(over="ignore"):  # what becomes infinite is out of range
+        with np.errstate(over="ignore"):  # an overflow becomes infinite, which is out of range
             read: Floats = np.array(image, np.float32).reshape(1, *shape)
     except OverflowError:
         return None
@@ -120,7 +120,7 @@ def _accepted(shape: Shape) -> tuple[tuple[int, ...], ...]:
 
 
 def _read_slowly(images: Sequence[Any], shape: Shape, scale: str | None, field: str) -> Floats:
-    """Image by image, for images of several forms, and to find what is wrong."""
+    """Read image by image, to allow different forms and to locate errors."""
     paths = [f"{field}.{position}" for position in range(len(images))]
     arrays: list[Floats | None] = []
     has_float = False
@@ -130,7 +130,7 @@ def _read_slowly(images: Sequence[Any], shape: Shape, scale: str | None, field: 
         arrays.append(_array(image, shape))
     top = _BRIGHTEST if scale == "bytes" or (scale is None and not has_float) else 1
     for image, path, read in zip(images, paths, arrays, strict=True):
-        # NaN fails both comparisons, and only a number far too large makes no array.
+        # NaN fails both comparisons; `read` is None only if a number is far too large.
         if read is None or not (read.min() >= 0 and read.max() <= top):
             walk = _walk(image, _form(image), path)
             at, number = next((at, number) for at, number in walk if not 0 <= number <= top)
@@ -147,13 +147,13 @@ def _accepted_form(image: object, shape: Shape, path: str) -> tuple[int, ...]:
     if form is None:
         *nested, flat = (" x ".join(map(str, form)) for form in forms)
         got = " x ".join(map(str, found)) if found else _shown(image)
-        msg = f"an image is {' or '.join(nested)} numbers, nested, or {flat} in one list; got {got}"
+        msg = f"an image must be {' or '.join(nested)} numbers in nested lists, or {flat} in one list; got {got}"
         raise ImageError(msg, field=path)
     return form
 
 
 def _form(image: object) -> tuple[int, ...]:
-    """How many lists in how many, by the first of each."""
+    """The shape of a nested list, judged by the first item at each level."""
     form: list[int] = []
     while isinstance(image, list | tuple) and len(form) <= _DEEPEST:
         form.append(len(image))
@@ -166,20 +166,20 @@ def _walk(
     form: tuple[int, ...],
     path: str,
 ) -> Iterator[tuple[str, int | float]]:
-    """Every number with its path.
+    """Yield every number with its path.
 
     Raises:
-        ImageError: a list is missing or of the wrong length, or a number is none.
+        ImageError: a list is missing or has the wrong length, or a value is not a number.
     """
     if not form:
         if type(value) not in {int, float}:  # which leaves out bool
-            msg = f"a pixel is a number, got {_shown(value)}"
+            msg = f"a pixel must be a number, got {_shown(value)}"
             raise ImageError(msg, field=path)
         yield path, value
         return
     if not isinstance(value, list | tuple) or len(value) != form[0]:
         got = f"a list of {len(value)}" if isinstance(value, list | tuple) else _shown(value)
-        msg = f"expected a list of {form[0]} here, got {got}"
+        msg = f"expected a list of {form[0]}, got {got}"
         raise ImageError(msg, field=path)
     for position, part in enumerate(value):
         yield from _walk(part, form[1:], f"{path}.{position}")
@@ -188,16 +188,16 @@ def _walk(
 def _out_of_range(number: float, top: int, scale: str | None) -> str:
     given = f"from 0 to {top}, got {_shown(number)}"
     if scale:
-        return f"with scale {scale} a pixel is {given}"
+        return f'with "scale": "{scale}", pixels must be {given}'
     if top == 1:
-        advice = '; for 0 to 255 set "scale" to "bytes"' if 1 < number <= _BRIGHTEST else ""
-        return f"with a float among the pixels each is {given}{advice}"
-    return f"pixels that are all integers are bytes, {given}"
+        advice = '; for values from 0 to 255, set "scale" to "bytes"' if 1 < number <= _BRIGHTEST else ""
+        return f"if any pixel is a float, all must be {given}{advice}"
+    return f"if all pixels are integers, they must be {given}"
 
 
 def _shown(value: object) -> str:
     try:
         text = repr(value)
-    except ValueError:  # an integer of thousands of digits
+    except ValueError:  # Python refuses to format an integer with thousands of digits
         return "an enormous integer"
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

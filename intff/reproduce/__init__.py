@@ -1,1 +1,1 @@
-"""The paper's tables and figures, run again like for like: what is run, how, and what is said about it."""
+"""Reproduction of the paper's tables and figures: the plan, its execution, and the report."""

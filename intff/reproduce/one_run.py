@@ -1,4 +1,4 @@
-"""The process of one local run: reads a spec from standard input, trains, and writes the outcome as JSON."""
+"""The process of one local run: reads a spec from standard input, trains, and writes the outcome to standard output."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from intff.trainer import Trainer
 
 
 def main() -> None:
-    """Run the spec of the first line; whoever started this process holds the input open until it is gone."""
+    """Run the spec in the first line; the parent process keeps the input open for as long as it lives."""
     torch.set_num_threads(1)
     spec = read_spec(json.loads(sys.stdin.readline()))
     threading.Thread(target=_end_with_parent, daemon=True).start()

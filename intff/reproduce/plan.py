@@ -1,4 +1,4 @@
-"""What is run: the rows of each experiment, with the paper's figures beside them."""
+"""The plan: the rows of each experiment, with the paper's results."""
 
 from __future__ import annotations
 
@@ -10,54 +10,54 @@ from intff.presets import PRESETS, merge
 from intff.spec import TrainSpec, read_spec
 
 RATES = (0.001, 0.003, 0.01)
-"""The learning rates that every row chooses from: a factor of about three apart, which is as fine as Adam asks for,
-around the default of 0.003."""
+"""The learning rates that every row chooses from: the default of 0.003 and a factor of about three in both directions,
+which is fine enough for Adam."""
 TUNING_SEED = 1000
-"""Seeds the runs that choose a rate. No reported run has it, so none is picked by its own validation images."""
-_TUNING_SHARE = 3  # a third of the epochs: choosing among three rates costs a row as much as one more seed
+"""Seed of the tuning runs. No reported run uses it, so none is tuned on its own validation split."""
+_TUNING_SHARE = 3  # tuning runs last a third of the epochs: tuning three rates costs as much as one more seed
 
 DENSE_SEEDS, HEAVY_SEEDS = 5, 3
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: a spec without its seed and learning rate, and what the paper says of it."""
+    """One row of a table: a spec without its seed and learning rate, and the paper's result."""
 
     name: str
     group: str
     """Rows of one group are compared with each other, seed by seed."""
     given: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Beside the preset of the row's name, or a whole spec that names another one."""
+    """Fields that override the preset with the row's name; or, if there is none, a spec with its own preset."""
     paper: float | None = None
-    """Test accuracy, 0 to 1."""
+    """The paper's test accuracy, 0 to 1."""
     paper_seconds: float | None = None
     seeds: int = DENSE_SEEDS
     corrupted: float | None = None
-    """Share of the training set that is corrupted, 0 to 1, where that is what an experiment varies."""
+    """Corrupted share of the training set, 0 to 1, if the experiment varies it."""
     tuned_as: Row | None = None
-    """The row whose learning rate this one takes over; None chooses its own."""
+    """The row whose learning rate this one uses; None if it is tuned itself."""
 
     @property
     def data(self) -> dict[str, Any]:
-        """The spec as it would be written."""
+        """The spec in short form."""
         return merge({"preset": self.name}, dict(self.given)) if self.name in PRESETS else dict(self.given)
 
     @property
     def exists(self) -> bool:
-        """Whether the preset that the row starts from is there."""
+        """Whether the row's preset exists, or the row defines an architecture itself."""
         return self.data.get("preset", "") in PRESETS or "architecture" in self.data
 
     @property
     def spec(self) -> TrainSpec:
-        """The row's spec with the preset's own seed and rate."""
+        """The row's spec with the preset's seed and learning rate."""
         return read_spec(self.data)
 
     def run(self, seed: int, rate: float) -> TrainSpec:
-        """One run of the row; the seed also draws the data split, the same one for every row."""
+        """The spec of one run; the seed also determines the data split, which is the same for every row."""
         return self._with(seed=seed, learning_rate=rate)
 
     def tuning(self, rate: float) -> TrainSpec:
-        """A shortened run that shows, on validation images, what a learning rate gives."""
+        """The spec of a shortened run that evaluates a learning rate on validation images."""
         epochs = max(1, self.spec.training.epochs // _TUNING_SHARE)
         return self._with(seed=TUNING_SEED, learning_rate=rate, epochs=epochs)
 
@@ -67,7 +67,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Rows that are shown together."""
+    """Rows that are reported together."""
 
     title: str
     all_rows: tuple[Row, ...]
@@ -104,7 +104,7 @@ _RELU = tuple(
     )
     for size, units in _PLAIN_UNITS
 )
-"""Backpropagation with the paper's activation, so that it is not held back by one chosen for local losses."""
+"""Backpropagation with the paper's activation, so that it is not at a disadvantage from one chosen for local losses."""
 
 _THIRD_UNIT = {"preset": "table2_intff", "architecture": "784,(100,100),(100,100),(10)"}
 
@@ -117,7 +117,7 @@ _TABLE2 = (
         "noisy",
         {"preset": "table2_bp", "architecture": {"units": [[100] * 4], "activation": "relu"}},
     ),
-    # The paper's text has a softmax layer here; its published script a third unit of ten neurons.
+    # The paper's text describes a softmax layer here; its published script has a third unit of ten neurons.
     Row("table2_intff_softmax", "noisy", paper=0.9412),
     Row("table2_intff_third_unit", "noisy", _THIRD_UNIT, paper=0.9412),
     Row("table2_intff_overlay", "noisy", paper=0.9438),
@@ -143,7 +143,7 @@ def _sweep() -> tuple[Row, ...]:
 
 
 def _noise(share: float) -> object:
-    """The paper's mixture at another share; the same three corruptions in equal parts."""
+    """The paper's mixture at another share, with the same three corruptions in equal parts."""
     return {0.0: "none", 0.75: "paper_mixture"}.get(share, {"kind": "mixture", "share": share})
 
 
@@ -161,4 +161,4 @@ EXPERIMENTS = {
         "Each algorithm trains at every share with the learning rate that it chose for Table 2.",
     ),
 }
-"""By the name that the command line gives them."""
+"""Experiments by their name on the command line."""

@@ -1,4 +1,4 @@
-"""Finished runs on the disk: one file each, named by its spec, so that nothing is run twice."""
+"""Finished runs on disk: one file each, named by a hash of the spec, so that no run is repeated."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from intff.spec import TrainSpec, read_spec
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run gave: a result, or the error that it will always end with."""
+    """The outcome of a run: a result, or an error that would recur."""
 
     result: dict[str, Any] | None
     """The fields of `intff.progress.Result`."""
     metrics: list[dict[str, Any]]
-    """The fields of `intff.progress.EpochMetrics`, an entry for each finished epoch."""
+    """The fields of `intff.progress.EpochMetrics` for each finished epoch."""
     error: dict[str, str] | None = None
-    """`code` and `message`; a diverged run diverges again."""
+    """`code` and `message`, for a run that diverged."""
     build: dict[str, Any] | None = None
-    """What ran it: versions, device, threads."""
+    """The environment of the run: versions, device and threads."""
 
 
 @dataclass(frozen=True)
@@ -38,25 +38,25 @@ class Record:
 
 
 class RecordDamaged(IntffError):
-    """A file among the records that this project did not write, or that was changed since."""
+    """A file among the records that this project did not write, or that was modified."""
 
     code = "record_damaged"
 
 
 class Records:
-    """The finished runs of one folder.
+    """The finished runs in a folder.
 
-    A file keeps the whole spec, and a run is found by what its spec means today: an option that is
-    added later, with a default that changes nothing, leaves the records valid.
+    A file contains the complete spec, and a run is looked up by the current meaning of its spec: a
+    field added later, with a default that keeps the behaviour, leaves the records valid.
 
     Raises:
-        RecordDamaged: a file of the folder is not a record.
+        RecordDamaged: a file in the folder is not a record.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.foreign: list[Path] = []
-        """Records of specs that this version of the project does not read."""
+        """Records whose specs this version of the project cannot read."""
         self._records: dict[str, Record] = {}
         for file in sorted(folder.glob("*.json")) if folder.exists() else ():
             record = _read(file)
@@ -71,24 +71,24 @@ class Records:
         return not self._records
 
     def find(self, spec: TrainSpec) -> Record | None:
-        """The finished run of this very spec."""
+        """The finished run of exactly this spec, or None."""
         return self._records.get(key(spec))
 
     def seeds_of(self, spec: TrainSpec) -> Iterator[tuple[int, Record]]:
-        """All finished runs that differ from this spec in the seed alone, by seed."""
+        """Yield all finished runs whose specs differ from this one at most in the seed, in the order of seeds."""
         seedless = _seedless(spec)
         alike = [record for record in self._records.values() if _seedless(record.spec) == seedless]
         for record in sorted(alike, key=lambda record: record.spec.training.seed):
             yield record.spec.training.seed, record
 
     def machines(self) -> list[str]:
-        """What the runs ran on, each kind once; a service's jobs do not tell."""
+        """The distinct devices of the runs, with threads; unknown for jobs of a service."""
         builds = [record.outcome.build or {} for record in self._records.values()]
         told = [f"{b['device']}, {b['threads']} thread{'s'[: b['threads'] > 1]}" for b in builds if "threads" in b]
         return sorted(set(told))
 
     def add(self, record: Record) -> None:
-        """Put a finished run away; its file is there whole or not at all, also after a crash."""
+        """Save a finished run; its file is complete or absent even after a crash."""
         self.folder.mkdir(parents=True, exist_ok=True)
         content = {"version": 1, "spec": record.spec.model_dump(mode="json"), **asdict(record.outcome)}
         descriptor, partial = tempfile.mkstemp(prefix=".", suffix=".partial", dir=self.folder)
@@ -97,7 +97,7 @@ class Records:
                 json.dump(content, file, indent=1)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(partial).chmod(0o644)  # mkstemp's 0600 would hide it from whoever draws the report
+            Path(partial).chmod(0o644)  # mkstemp's 0600 would hide it from other users
             Path(partial).replace(self.folder / f"{key(record.spec)}.json")
         except BaseException:
             Path(partial).unlink(missing_ok=True)
@@ -106,7 +106,7 @@ class Records:
 
 
 def key(spec: TrainSpec) -> str:
-    """What tells specs apart: equal for equal runs."""
+    """An identifier of a spec; equal specs have equal keys."""
     written = json.dumps(spec.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(written.encode()).hexdigest()[:16]
 
@@ -121,7 +121,7 @@ def _read(file: Path) -> Record | None:
         outcome = Outcome(content["result"], content["metrics"], content["error"], content["build"])
         written = content["spec"]
     except (ValueError, TypeError, KeyError) as error:
-        msg = f"{file} is not the record of a run ({error!r}); move it away, and the run is made again"
+        msg = f"{file} is not the record of a run ({error!r}); if you move it away, the run is repeated"
         raise RecordDamaged(msg) from error
     try:
         return Record(read_spec(written), outcome)

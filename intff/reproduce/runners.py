@@ -1,4 +1,4 @@
-"""Who executes a run: a process of this machine, or a running service by an entry point of `intff.job_runners`."""
+"""Runners execute runs: in local processes, or on a service by an entry point in the group `intff.job_runners`."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from intff.spec import TrainSpec
 
 
 class RunFailed(IntffError):
-    """A run ended without a result, for a reason that may be gone the next time."""
+    """A run ended without a result, for a reason that may not recur."""
 
     code = "run_failed"
 
 
 class Runner(Protocol):
-    """Executes runs; may be called by several threads at once."""
+    """Executes runs; may be called from several threads at once."""
 
     def __call__(self, spec: TrainSpec, name: str) -> Outcome:
         """Execute one run to its end.
 
         Raises:
-            RunFailed: there is no outcome; asked again, there may be one.
+            RunFailed: there is no outcome; another attempt may give one.
         """
 
     def stop(self) -> None:
-        """Let every run that is under way end soon, by RunFailed."""
+        """Stop all current runs soon; each raises RunFailed."""
 
 
 class LocalRunner:
-    """Executes each run in a process of its own with one thread, so that several do not disturb each other."""
+    """Executes each run in its own single-threaded process, so that parallel runs do not slow each other down."""
 
     def __init__(self) -> None:
         self._processes: set[subprocess.Popen[str]] = set()
@@ -50,7 +50,7 @@ class LocalRunner:
         one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
         pipe = subprocess.PIPE
         answer = ""
-        # Its standard input stays open: the process ends itself when this one is gone. Ctrl-C reaches this one alone.
+        # Its standard input stays open, since the process exits when it is closed. A new session keeps Ctrl-C from it.
         with (
             suppress(BrokenPipeError),  # it died before it could read
             subprocess.Popen(  # noqa: S603 -- this very Python and a module of its own
@@ -78,10 +78,14 @@ class LocalRunner:
 
 
 def remote_runner(url: str, api_key: str | None) -> Runner:
-    """Executes runs as jobs of a running service.
+    """Create a runner that executes runs as jobs of a service.
+
+    Args:
+        url: of the service.
+        api_key: for the service, if it needs one.
 
     Raises:
-        MissingExtra: no installed package knows how.
+        MissingExtra: no installed package provides such a runner.
     """
     for point in entry_points(group="intff.job_runners", name="http"):
         runner: Runner = point.load()(url, api_key)

@@ -1,4 +1,4 @@
-"""Running a plan: first the learning rates, then every seed; what is on record already is not run again."""
+"""Executes a plan: first the tuning of the learning rates, then every seed; runs on record are not repeated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from intff.spec import TrainSpec
 
 @dataclass(frozen=True)
 class Run:
-    """One training run that a row asks for."""
+    """One training run of a row."""
 
     row: Row
     spec: TrainSpec
@@ -23,30 +23,30 @@ class Run:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """A readable name."""
         if self.is_tuning:
             return f"{self.row.name} learning rate {self.spec.training.learning_rate}"
         return f"{self.row.name} seed {self.spec.training.seed}"
 
 
 Said = Callable[[Run, Outcome | IntffError], None]
-"""Told of every run that has just ended."""
+"""Called with every run that has just ended and its outcome or error."""
 
 
 def tuning_runs(rows: Iterable[Row]) -> list[Run]:
-    """The runs that choose the rows' learning rates, each once."""
+    """The runs that tune the rows' learning rates, without duplicates."""
     tuned = dict.fromkeys(row.tuned_as or row for row in rows)
     runs = [Run(row, row.tuning(rate), is_tuning=True) for rate in RATES for row in tuned]
     return list({key(run.spec): run for run in runs}.values())
 
 
 def result_runs(rows: Sequence[Row], records: Records, seeds: int | None = None) -> list[Run]:
-    """The runs whose results count, of the rows that have a learning rate: every row's first seed, then the second.
+    """The reported runs of the rows that have a learning rate: the first seed of every row, then the second, and so on.
 
     Args:
         rows: of the plan.
-        records: hold the runs that choose the rates.
-        seeds: for every row, instead of the row's own number.
+        records: contain the tuning runs.
+        seeds: number of seeds for every row, instead of the row's own number.
     """
     rates = {row.name: chosen_rate(row, records) for row in rows}
     counts = {row.name: row.seeds if seeds is None else seeds for row in rows}
@@ -60,9 +60,9 @@ def result_runs(rows: Sequence[Row], records: Records, seeds: int | None = None)
 
 
 def chosen_rate(row: Row, records: Records) -> float | None:
-    """The rate of the highest validation accuracy, the lowest of equals; None while a run is missing, or all diverged.
+    """The learning rate with the highest validation accuracy, the lowest one of ties.
 
-    The test accuracy of these runs is not even on record.
+    None if a tuning run is missing or all diverged. The test accuracy of tuning runs is not recorded.
     """
     row = row.tuned_as or row
     found = [(rate, records.find(row.tuning(rate))) for rate in RATES]
@@ -76,30 +76,30 @@ def chosen_rate(row: Row, records: Records) -> float | None:
 
 
 def pending(runs: Iterable[Run], records: Records) -> list[Run]:
-    """Those without a record."""
+    """The runs without a record."""
     return [run for run in runs if records.find(run.spec) is None]
 
 
 def execute(runs: Sequence[Run], records: Records, runner: Runner, *, at_once: int, said: Said) -> bool:
-    """Execute the runs that have no record, and put each on record as soon as it ends.
+    """Execute the runs that have no record, and record each as soon as it ends.
 
-    A run that fails stands in nobody's way; a call with the same records tries it again.
+    A failed run does not stop the others; another call with the same records retries it.
 
     Args:
-        runs: in the order they are to begin.
-        records: of earlier runs; grows.
-        runner: executes them.
-        at_once: how many are under way at any time.
-        said: is told of each end.
+        runs: in the order in which they start.
+        records: of earlier runs; the new ones are added.
+        runner: executes the runs.
+        at_once: number of parallel runs.
+        said: called when a run ends.
 
     Returns:
-        Whether every run is on record now.
+        Whether all runs are recorded now.
     """
     with ThreadPoolExecutor(at_once) as pool:
         waiting: dict[Future[Outcome], Run] = {}
         try:
             waiting |= {pool.submit(runner, run.spec, run.name): run for run in pending(runs, records)}
-            # A list, for one that failed must not end the others.
+            # A list, because `all` on a generator would stop at the first failed run.
             return all([_ended(future, waiting[future], records, said) for future in _as_they_end(waiting)])  # noqa: C419
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Means over seeds, what they may be off by, and differences seed by seed."""
+"""Means over seeds with confidence intervals, and paired differences by seed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Sample:
-    """Several runs in short."""
+    """Summary statistics of several runs."""
 
     count: int
     mean: float
     deviation: float | None
-    """Standard deviation of the population that the runs are drawn from (n - 1); None for fewer than two."""
+    """Sample standard deviation (n - 1); None for fewer than two runs."""
     half_width: float | None
-    """Of the mean's 95 % confidence interval by Student's t distribution; None for fewer than two."""
+    """Half the width of the 95 % confidence interval of the mean (Student's t); None for fewer than two runs."""
 
     @property
     def low(self) -> float | None:
@@ -32,7 +32,7 @@ class Sample:
 
 
 def sample(values: Sequence[float]) -> Sample:
-    """Sum up independent runs: mean, deviation s, and the interval mean +- t s / sqrt(n).
+    """Summarise independent runs: mean, standard deviation s, and the confidence interval mean +- t s / sqrt(n).
 
     Args:
         values: at least one.
@@ -49,5 +49,5 @@ def sample(values: Sequence[float]) -> Sample:
 
 
 def differences(ours: Mapping[int, float], theirs: Mapping[int, float]) -> list[float]:
-    """Ours minus theirs for every seed that both have; a seed's split and noise are the same for both."""
+    """Ours minus theirs for every seed that both have; both use the same data split and noise for a seed."""
     return [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]

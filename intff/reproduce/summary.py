@@ -1,4 +1,4 @@
-"""What a row's finished runs come to: its accuracy over seeds, and how far it is from another row, seed by seed."""
+"""Summaries of the finished runs of rows: accuracy over seeds, and differences between rows, paired by seed."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from intff.spec import BP
 
 @dataclass(frozen=True)
 class Summary:
-    """A row with at least one finished run; accuracies are 0 to 1."""
+    """The results of a row with at least one finished run; accuracies are 0 to 1."""
 
     row: Row
     rate: float
-    """The learning rate that validation chose."""
+    """The learning rate chosen by validation accuracy."""
     by_seed: dict[int, float]
-    """Test accuracy."""
+    """Test accuracy by seed."""
     test: Sample
     validation: Sample
     seconds: Sample
     metrics: list[dict[str, Any]]
-    """The epochs of the first seed."""
+    """Epoch metrics of the first seed."""
     diverged: tuple[int, ...] = ()
-    """Seeds whose runs diverged; they are in no mean."""
+    """Seeds whose runs diverged; the means exclude them."""
 
     @property
     def kind(self) -> str:
@@ -38,9 +38,9 @@ class Summary:
 
     @property
     def architecture(self) -> str:
-        """In the paper's notation, a softmax layer as its last number.
+        """The architecture in the paper's notation, with a softmax layer as its last number.
 
-        A plain list of layers where a unit is a layer, or all layers are one unit.
+        For FF and BP it is a list of layers without parentheses.
         """
         spec = self.row.spec
         written = write(spec.architecture.input_size, spec.architecture.model_dump(mode="json")["units"])
@@ -50,7 +50,7 @@ class Summary:
 
 
 def summarise(row: Row, records: Records) -> Summary | None:
-    """Sum up the row's finished runs with the rate that it chose; None before the first."""
+    """Summarise the row's finished runs with its chosen learning rate; None if there are none."""
     rate = chosen_rate(row, records)
     if rate is None:
         return None
@@ -74,13 +74,13 @@ def summarise(row: Row, records: Records) -> Summary | None:
 
 
 def summaries(rows: tuple[Row, ...], records: Records) -> list[Summary]:
-    """Of every row that has a finished run, in the plan's order."""
+    """The summaries of all rows that have a finished run, in the plan's order."""
     return [found for row in rows if (found := summarise(row, records)) is not None]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One row minus another over the seeds that both have."""
+    """The difference between two rows over the seeds that both have."""
 
     ours: Summary
     theirs: Summary
@@ -88,7 +88,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """What the interval allows to say."""
+        """The conclusion that the confidence interval supports."""
         if self.gap.low is None or self.gap.high is None:
             return "one seed decides nothing"
         if self.gap.low > 0:
@@ -99,13 +99,13 @@ class Difference:
 
     @property
     def paper(self) -> float | None:
-        """The same difference between the paper's figures, where it has both."""
+        """The same difference in the paper's results; None unless it has both."""
         ours, theirs = self.ours.row.paper, self.theirs.row.paper
         return None if ours is None or theirs is None else ours - theirs
 
     @property
     def order(self) -> str:
-        """What becomes of the paper's order of the two; empty where it has none."""
+        """Whether the paper's order of the two rows is confirmed; empty if it has none."""
         if not self.paper:
             return ""
         if self.verdict not in ("above", "below"):
@@ -114,13 +114,13 @@ class Difference:
 
 
 def difference(ours: Summary, theirs: Summary) -> Difference | None:
-    """Compare two rows; None where they share no seed."""
+    """Compare two rows; None if they share no seed."""
     gaps = differences(ours.by_seed, theirs.by_seed)
     return Difference(ours, theirs, sample(gaps)) if gaps else None
 
 
 def difference_of_falls(ours: tuple[Summary, Summary], theirs: tuple[Summary, Summary]) -> Sample | None:
-    """How much more accuracy we lose than they from the first of two rows to the second, seed by seed."""
+    """How much larger our loss of accuracy from the first of two rows to the second is than theirs, paired by seed."""
     falls = [
         dict(zip(sorted(seeds), differences(first.by_seed, second.by_seed), strict=True))
         for first, second in (ours, theirs)
@@ -131,6 +131,6 @@ def difference_of_falls(ours: tuple[Summary, Summary], theirs: tuple[Summary, Su
 
 
 def best(of: list[Summary], kind: str) -> Summary | None:
-    """The row of an algorithm with the highest validation accuracy."""
+    """The row with the highest validation accuracy among those of an algorithm."""
     rows = [found for found in of if found.kind == kind]
     return max(rows, key=lambda found: found.validation.mean, default=None)

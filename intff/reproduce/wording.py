@@ -1,4 +1,4 @@
-"""Numbers as the report writes them; a dash where one run has no spread."""
+"""Number formatting for the report; a dash stands for the missing spread of a single run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from intff.reproduce.statistics import Sample
 
 
 def percent(share: float) -> str:
-    """A share as a percentage of two decimals."""
+    """A share as a percentage with two decimals."""
     return f"{100 * share:.2f}"
 
 
@@ -16,7 +16,7 @@ def spread(of: Sample) -> str:
 
 
 def interval(of: Sample, *, signed: bool = False) -> str:
-    """The confidence interval in percent, or in points with their sign."""
+    """The confidence interval in percent, or with signs in percentage points."""
     if of.low is None or of.high is None:
         return "-"
     return f"{100 * of.low:+.2f} to {100 * of.high:+.2f}" if signed else f"{100 * of.low:.2f} to {100 * of.high:.2f}"

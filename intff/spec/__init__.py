@@ -1,4 +1,4 @@
-"""The training spec: what a run is. Pure data, no torch; everything else is built from it."""
+"""The training spec, which defines a run. It is plain data without torch; everything else is built from it."""
 
 from intff.spec.algorithm import (
     BP,

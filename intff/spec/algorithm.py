@@ -10,7 +10,7 @@ from intff.spec.base import SpecPart, named
 
 
 class RandomLabel(SpecPart):
-    """The author's negatives: labels drawn at random, so that about one in ten is in fact true."""
+    """The author's negatives: randomly drawn labels, about one in ten of which is the true label."""
 
     kind: Literal["random_label"] = "random_label"
     count: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
@@ -18,7 +18,7 @@ class RandomLabel(SpecPart):
 
 
 class WrongLabel(SpecPart):
-    """Negatives whose label is never the true one, and never twice the same for one image."""
+    """Negatives with wrong labels, all distinct for one image."""
 
     kind: Literal["wrong_label"] = "wrong_label"
     count: Annotated[int, Field(ge=1, le=64, strict=True)] = 3
@@ -26,9 +26,9 @@ class WrongLabel(SpecPart):
 
 
 class HardLabel(SpecPart):
-    """Wrong labels that the network itself finds likely: drawn by the softmax of their goodness, all distinct.
+    """Wrong labels that the network finds likely, sampled without replacement from the softmax of their goodness.
 
-    The goodness is the plain sum over the units, for `unit_weights` count in the finished score alone.
+    The goodness is the unweighted sum over the units: `unit_weights` apply only to the final score.
     """
 
     kind: Literal["hard_label"] = "hard_label"
@@ -37,27 +37,27 @@ class HardLabel(SpecPart):
 
 
 class Hybrid(SpecPart):
-    """Hinton's hybrids (paper section 3.3): two images mixed by a mask of large blobs, under the first one's label."""
+    """Hinton's hybrid images (paper section 3.3): two images mixed by a blob mask, with the first image's label."""
 
     kind: Literal["hybrid"] = "hybrid"
 
 
 class Rotated(SpecPart):
-    """The image turned by 90, 180 or 270 degrees, under its true label (paper section 3.3)."""
+    """The image rotated by 90, 180 or 270 degrees, with its true label (paper section 3.3)."""
 
     kind: Literal["rotated"] = "rotated"
 
 
 class NoisyCopy(SpecPart):
-    """The image with Gaussian noise added, under its true label (paper section 3.3)."""
+    """The image with added Gaussian noise, with its true label (paper section 3.3)."""
 
     kind: Literal["noisy_copy"] = "noisy_copy"
     sigma: Annotated[float, Field(gt=0, le=10, strict=True)] = 0.5
-    """Standard deviation, where 1 is the span from black to white."""
+    """Standard deviation, where 1 is the range from black to white."""
 
 
 class GaussianNoise(SpecPart):
-    """Images of nothing but noise, which the paper says do not work (section 3.3)."""
+    """Images of pure Gaussian noise, which the paper found not to work (section 3.3)."""
 
     kind: Literal["gaussian_noise"] = "gaussian_noise"
 
@@ -72,23 +72,23 @@ Negatives = Annotated[_Negatives, named("wrong_label", NegativesName | _Negative
 
 
 class Overlay(SpecPart):
-    """The label as one pixel: the first pixels, one per class, are zeroed and the label's is set."""
+    """The label as a pixel: the first pixels, one per class, are set to zero and the label's pixel to `value`."""
 
     kind: Literal["overlay"] = "overlay"
     value: Annotated[float, Field(gt=0, le=1000, strict=True)] = 5.0
-    """Brightness of the label's pixel; 1.0 is the brightest pixel of an image, and the author's setting."""
+    """Brightness of the label's pixel, where 1.0 is white. The author uses 1.0."""
 
 
 class Embedding(SpecPart):
-    """The label as a learned vector, added to the first layer of every unit; it reaches every receptive field."""
+    """The label as a learned vector, added at every position to the pre-activations of each unit's first layer."""
 
     kind: Literal["embedding"] = "embedding"
 
 
 class Groups(SpecPart):
-    """The label as a place: each unit's output is cut into one group of neurons or channels for each class.
+    """The label as an output group: each unit's output is split into one group of neurons or channels per class.
 
-    A group's goodness is that label's, so one pass scores every label and no label enters the image.
+    A label's goodness is that of its group, so one pass scores every label and the image contains no label.
     """
 
     kind: Literal["groups"] = "groups"
@@ -111,25 +111,26 @@ class _LocalLosses(SpecPart):
     """The fixed threshold between positive and negative goodness (paper section 3.2). Losses without theta, as
     `cross_entropy`, the default of `groups`, do not train by it; `probability_positive` goes by it all the same."""
     goodness: Literal["mean_square", "sum_square"] = "mean_square"
-    """Of a unit's output activations: their mean of squares (the author's code) or sum (the paper's formula)."""
+    """Goodness of a unit: the mean (the author's code) or the sum (the paper's formula) of its squared outputs."""
     loss: Literal["softplus", "softplus_logsumexp", "symba", "swish", "cross_entropy"] = "softplus_logsumexp"
-    """The local loss. `softplus`: several negatives of one image are averaged; `softplus_logsumexp`: they count all at
-    once. Without theta: `symba` and `swish` compare positive and negative goodness pair by pair, `cross_entropy` is
-    the positive's softmax among the negatives."""
+    """The local loss. `softplus` averages over the negatives of an image; `softplus_logsumexp` combines them by
+    log-sum-exp. The others do not use theta: `symba` and `swish` compare the positive goodness with each negative
+    goodness; `cross_entropy` takes the softmax over the positive and its negatives."""
     negatives: Negatives = WrongLabel()
     normalization: Literal["l2", "rms", "layer"] = "rms"
     """How a unit normalises its input."""
     label_encoding: LabelEncoding = Overlay()
-    """Left out, it is `groups` where every unit's output has room for one of each class, `overlay` elsewhere. With
-    `groups`, what is left out of the rest is `cross_entropy`, nine `wrong_label` and `layer` normalisation."""
+    """Defaults to `groups` if every unit's output has at least one neuron or channel per class, and to `overlay`
+    otherwise. With `groups`, the defaults of the other fields are the loss `cross_entropy`, nine `wrong_label`
+    negatives and `layer` normalisation."""
     unit_weights: UnitWeights = "equal"
-    """What each hidden unit counts in the score: all the same, as fits the validation images best, or as given."""
+    """Weight of each hidden unit in the score: equal, fitted to the validation images (`calibrated`), or given."""
     classifier: Literal["goodness", "softmax"] = "goodness"
-    """Highest goodness over all labels, or a softmax layer on the units' activations (section 3.5)."""
+    """Predict the label with the highest goodness, or use a softmax layer on the units' activations (section 3.5)."""
 
 
 class IntFF(_LocalLosses):
-    """Local losses per hidden unit, shallow backpropagation inside each (paper section 3.2)."""
+    """A local loss for each hidden unit, with shallow backpropagation inside the unit (paper section 3.2)."""
 
     kind: Literal["intff"] = "intff"
 
@@ -145,8 +146,8 @@ class BP(SpecPart):
 
     kind: Literal["bp"] = "bp"
     normalization: Literal["none", "l2", "rms", "layer"] = "layer"
-    """How the images are normalised: hidden units normalise theirs, so a fair comparison gives backpropagation the
-    same. The paper's has none."""
+    """How the images are normalised. Hidden units normalise their inputs, so a fair comparison does the same for
+    backpropagation; the paper's backpropagation has none."""
 
 
 _Algorithm = Annotated[IntFF | FF | BP, Field(discriminator="kind")]

@@ -19,7 +19,7 @@ def _filled(items: tuple[Any, ...]) -> tuple[Any, ...]:
     return items
 
 
-# Pydantic's own least length would count the valid items, and call a list of one wrong item empty.
+# Pydantic's min_length counts only valid items and would call a list with one invalid item empty.
 _Filled = AfterValidator(_filled)
 _AT_LEAST_ONE: dict[str, Any] = {"minItems": 1}
 
@@ -29,21 +29,21 @@ Unit = Annotated[tuple[Layer, ...], Field(max_length=64, fail_fast=True, json_sc
 
 
 class Layers(SpecPart):
-    """Hidden units from input to output, each a list of layers."""
+    """A sequence of hidden units, each a list of layers, from input to output."""
 
     kind: Literal["layers"] = "layers"
     input_shape: (
         Annotated[tuple[Width, ...], Field(max_length=3, fail_fast=True, json_schema_extra=_AT_LEAST_ONE), _Filled]
         | None
     ) = None
-    """Channels, height and width of one image; null takes the data set's."""
+    """Channels, height and width of one image; null means those of the data set."""
     units: Annotated[
         tuple[Unit, ...], Field(max_length=64, fail_fast=True, json_schema_extra=_AT_LEAST_ONE), _Filled
     ] = _DEFAULT_UNITS
-    """Each hidden unit's layers; a bare number is a dense layer of so many neurons. Or all of it in the paper's
-    notation, as in `784,(200,200,200),(50,50)`."""
+    """The layers of each hidden unit, where a number is a dense layer with that many neurons; or a string in the
+    paper's notation, such as `784,(200,200,200),(50,50)`."""
     activation: Literal["relu", "leaky_relu", "gelu", "silu", "tanh"] = "silu"
-    """Applied after every dense and convolutional layer; the paper has relu."""
+    """Applied after every dense and convolutional layer; the paper uses relu."""
 
     @property
     def input_size(self) -> int:
@@ -52,13 +52,13 @@ class Layers(SpecPart):
 
     @property
     def shapes(self) -> list[list[Shape]]:
-        """The shape of each layer's output, unit by unit; needs `input_shape`."""
+        """The output shape of each layer, grouped by unit; `input_shape` must be set."""
         assert self.input_shape is not None
         return unit_shapes(self.input_shape, self.units)
 
     @property
     def output_sizes(self) -> list[int]:
-        """Neurons of each unit's output, or its channels where it has rows and columns."""
+        """Number of neurons of each unit's output, or of channels if the output is a feature map."""
         return [shapes[-1][0] for shapes in self.shapes]
 
 

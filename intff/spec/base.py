@@ -1,4 +1,4 @@
-"""What every part of a training spec shares: frozen, strict about names, and a short string form."""
+"""Base of every part of a training spec: immutable, without unknown fields, and with a short string form."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pydantic_core import CoreSchema
 
 
 class SpecPart(BaseModel):
-    """A frozen part of a spec that refuses unknown fields, NaN and infinity."""
+    """An immutable part of a spec that rejects unknown fields, NaN and infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 def as_written(value: Any) -> Any:  # noqa: ANN401 -- of any field
-    """A part as what it was made of, without what was left open, which its spec may fill in; anything else as it is."""
+    """A part as the fields it was created with, so that its spec may fill in the others; other values unchanged."""
     if not isinstance(value, SpecPart):
         return value
     given = {name: as_written(getattr(value, name)) for name in value.model_fields_set}
@@ -24,7 +24,7 @@ def as_written(value: Any) -> Any:  # noqa: ANN401 -- of any field
 
 
 class _Untagged:
-    """Documents a union of parts as anyOf: one that names no kind may fit several of them."""
+    """Documents a union of parts as anyOf, since a value without a kind may match several of them."""
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         schema = handler(core)
@@ -35,11 +35,11 @@ class _Untagged:
 
 
 def named(default: str, written: object) -> BeforeValidator:
-    """Let a part be written as its bare name, "mnist" for {"kind": "mnist"}; without a kind it is the default's.
+    """Accept a part written as its name, "mnist" for {"kind": "mnist"}, or as an object without a kind.
 
     Args:
-        default: the kind of a part that names none.
-        written: the type of all that may be written, for the JSON schema of requests.
+        default: the kind of an object that has none.
+        written: the type of every accepted form, for the JSON schema of requests.
     """
 
     def read(value: Any) -> Any:  # noqa: ANN401 -- pydantic hands over whatever arrived

@@ -1,4 +1,4 @@
-"""Which images to train on, and how they are split."""
+"""The data set, and how its training images are split."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class _Images(SpecPart):
     test_images: ClassVar[int] = 10_000
 
     train_size: Annotated[int, Field(ge=1, strict=True)] | None = None
-    """Images to train on, drawn at random with the job's seed; null takes all that validation leaves."""
+    """Training images, drawn at random with the run's seed; null means all that are not held out for validation."""
     validation_size: Annotated[int, Field(ge=1, strict=True)] = 5000
-    """Images held out of the training files for every decision made during training."""
+    """Training images held out for validation; every decision made during training is based on them."""
 
 
 class Mnist(_Images):
@@ -28,7 +28,7 @@ class Mnist(_Images):
 
 
 class FashionMnist(_Images):
-    """Fashion-MNIST: the same sizes as MNIST, ten kinds of clothing."""
+    """Fashion-MNIST: ten kinds of clothing, with the sizes of MNIST."""
 
     labels: ClassVar[tuple[str, ...]] = (
         "T-shirt/top",
@@ -47,7 +47,7 @@ class FashionMnist(_Images):
 
 
 class Kmnist(_Images):
-    """Kuzushiji-MNIST: the same sizes as MNIST, ten cursive hiragana."""
+    """Kuzushiji-MNIST: ten cursive hiragana, with the sizes of MNIST."""
 
     labels: ClassVar[tuple[str, ...]] = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
@@ -63,7 +63,7 @@ class Digits(_Images):
 
     kind: Literal["digits"] = "digits"
     validation_size: Annotated[int, Field(ge=1, strict=True)] = 137
-    """Images held out of the training files for every decision made during training."""
+    """Training images held out for validation; every decision made during training is based on them."""
 
 
 _Dataset = Annotated[Mnist | FashionMnist | Kmnist | Digits, Field(discriminator="kind")]

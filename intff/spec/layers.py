@@ -1,4 +1,4 @@
-"""The layers of a hidden unit: a bare number is a dense one, the others say their kind."""
+"""The layers of a hidden unit: a number is a dense layer, the others are objects with a kind."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ Kernel = Annotated[
 
 
 class Conv(SpecPart):
-    """A convolution over an image's rows and columns, `32C3` in the paper's notation."""
+    """A 2D convolution, `32C3` in the architecture notation."""
 
     kind: Literal["conv"] = "conv"
     channels: Width
-    """Of the output."""
+    """Number of output channels."""
     kernel: Kernel = (3, 3)
-    """Rows and columns; a bare number is a square."""
+    """Rows and columns; a single number means a square kernel."""
     stride: _Small = 1
     padding: Literal["same", "valid"] = "same"
-    """Zeros around the image, so that only the stride makes it smaller; or none."""
+    """`same` pads with zeros, so that only the stride makes the output smaller; `valid` does not pad."""
     batch_norm: Annotated[bool, Field(strict=True)] = True
-    """Normalise each channel over the batch before the activation. The paper's convolutions have none."""
+    """Normalise each channel over the batch before the activation. The paper's convolutions do not."""
 
 
 class MaxPool(SpecPart):
-    """The largest value of each square, `P2`; what the squares do not cover is dropped."""
+    """Max pooling over squares, `P2`; a remainder at the border is dropped."""
 
     kind: Literal["max_pool"] = "max_pool"
     size: Annotated[int, Field(ge=2, le=64, strict=True)] = 2
 
 
 class Attention(SpecPart):
-    """Self-attention among the positions of an image, added to its input, `A4`; the channels stay as many."""
+    """Self-attention over the positions of a feature map with a residual connection, `A4`; it keeps the shape."""
 
     kind: Literal["attention"] = "attention"
     heads: Annotated[int, Field(ge=1, le=64, strict=True)] = 4
-    """They share the channels evenly."""
+    """Number of heads; it must divide the number of channels."""
 
 
 def _tag(value: object) -> str | None:
@@ -83,7 +83,7 @@ _Layer = Annotated[
         _tag,
         custom_error_type="layer",
         custom_error_message=(
-            "a layer is a number of neurons, or an object whose kind is conv, max_pool or attention, or its notation"
+            "a layer is a number of neurons, an object whose kind is conv, max_pool or attention, or its notation"
         ),
     ),
 ]

@@ -1,4 +1,4 @@
-"""How large a run would be, told from its spec alone, and the refusal of one that is too large."""
+"""Estimates the size of a run from its spec alone, and rejects a run that is too large."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from intff.spec.train import TrainSpec
 
 _BYTES = 4  # float32
 SCORED_AT_ONCE = 1000
-"""Images that are scored at once, to measure accuracy; on a CPU their labels are tried in smaller pieces."""
-_COPIES = 5  # weights, their gradients, Adam's two moments, and the weights as a CPU lays them out for scoring
+"""Images scored at once on a GPU, which the memory estimate assumes; on a CPU, fewer rows are computed at once."""
+_COPIES = 5  # weights, gradients, Adam's two moments, and the transposed weights used for scoring on a CPU
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one run may take; the defaults fit the smallest machine the project is meant for."""
+    """Upper limits of one run; the defaults suit the smallest machine that the project supports."""
 
     max_parameters: int = 50_000_000
     max_memory_bytes: int = 8 * 2**30
@@ -27,14 +27,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Size:
-    """What a run would take: parameters, and bytes at the peak of training."""
+    """Estimated size of a run: its parameters, and its peak memory in training in bytes."""
 
     parameters: int
     memory_bytes: int
 
 
 def size_of(spec: TrainSpec) -> Size:
-    """Estimate a run's size without allocating anything; the memory is rounded up, not exact."""
+    """Estimate a run's size without allocating anything; the memory is an upper estimate."""
     classes = len(spec.dataset.labels)
     trained_on = spec.dataset.train_images + _pure_noise(spec)
     batch = min(spec.training.batch_size, trained_on)
@@ -51,20 +51,20 @@ def size_of(spec: TrainSpec) -> Size:
     else:
         learned += _beside_the_units(spec, spec.algorithm)
         rows = _rows(spec.algorithm, batch, classes)
-    # Each layer's output is kept before and after the activation, and has a gradient.
+    # For each layer: pre-activations, activations and a gradient.
     activations *= 3 * rows
-    # Bytes: the images as they came, once more with black margins where they are shifted, and negative images.
+    # The images as loaded and again with the margins for shifts, together with negative images.
     images = 2 * trained_on * spec.architecture.input_size
     return Size(learned, _BYTES * (_COPIES * learned + activations + images))
 
 
 def _pure_noise(spec: TrainSpec) -> int:
-    """How many images corruption adds, at most: validation's are counted among the given ones."""
+    """An upper bound on the images added as pure noise: the validation images are counted as well."""
     return spec.noise.as_mixture().counts(spec.dataset.train_images).pure_noise
 
 
 def _kept(before: Shape, layer: Layer, shape: Shape) -> int:
-    """Numbers that a layer keeps for its gradient, for one image."""
+    """Values that a layer stores for the backward pass, for one image."""
     if isinstance(layer, Attention):
         positions = prod(before[1:])
         return 6 * prod(shape) + layer.heads * positions * positions
@@ -72,7 +72,7 @@ def _kept(before: Shape, layer: Layer, shape: Shape) -> int:
 
 
 def _beside_the_units(spec: TrainSpec, algorithm: IntFF | FF) -> int:
-    """Parameters of the softmax layer and of the labels' embeddings."""
+    """Parameters of the softmax layer and of the label embeddings."""
     classes = len(spec.dataset.labels)
     found = 0
     if algorithm.classifier == "softmax":
@@ -83,18 +83,18 @@ def _beside_the_units(spec: TrainSpec, algorithm: IntFF | FF) -> int:
 
 
 def _rows(algorithm: IntFF | FF, batch: int, classes: int) -> int:
-    """How many rows pass through the units at once: of a training step, or to score every label."""
+    """Rows that pass through the units at once, in a training step or when scoring every label."""
     if algorithm.label_encoding.kind == "groups":
-        images = 1 if hasattr(algorithm.negatives, "count") else 2  # negative images pass beside the positive ones
+        images = 1 if hasattr(algorithm.negatives, "count") else 2  # with negative images, the batch doubles
         return max(batch * images, SCORED_AT_ONCE)
     return max(batch * (1 + getattr(algorithm.negatives, "count", 1)), SCORED_AT_ONCE * classes)
 
 
 def require_within(spec: TrainSpec, limits: Limits) -> None:
-    """Refuse a spec that is larger than allowed.
+    """Reject a spec whose run is larger than allowed.
 
     Raises:
-        SpecError: it has too many parameters, or would need too much memory.
+        SpecError: the run has too many parameters or would need too much memory.
     """
     size = size_of(spec)
     if size.parameters > limits.max_parameters:

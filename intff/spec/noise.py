@@ -1,7 +1,8 @@
-"""How the training images are corrupted; the validation and the test images never are.
+"""How the training images are corrupted; the validation and test images never are.
 
-Every kind but the fixed two has `share`, the part of all images trained on that is corrupted, so that a sweep
-turns one number whatever the kind. Every kind is at heart a `Mixture`, and that is what `intff.noise` carries out.
+Every kind except `none` and `paper_mixture` has a `share`, the proportion of the training images that is corrupted,
+so that a sweep varies the same field for every kind. Every kind can be expressed as a `Mixture`, which is what
+`intff.noise` applies.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from intff.errors import SpecError, shown
 from intff.spec.base import SpecPart, named
 
 MOST_PURE_NOISE = 0.9
-"""Of all images trained on: the given ones stay, so that nine in ten is ten times as many in all."""
+"""As a share of the training images. The original images stay, so 0.9 makes the training set ten times as large."""
 
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 Sigma = Annotated[float, Field(ge=0, le=10, strict=True)]
@@ -25,7 +26,7 @@ Weight = Annotated[float, Field(ge=0, le=10**6, strict=True)]
 
 
 class Proportions(SpecPart):
-    """How the corrupted images divide among the kinds, as weights: 1, 1, 2 is a quarter, a quarter and a half."""
+    """Weights that divide the corrupted images among the kinds: 1, 1, 2 means a quarter, a quarter and a half."""
 
     gaussian: Weight = 0.0
     missing_rows: Weight = 0.0
@@ -35,7 +36,7 @@ class Proportions(SpecPart):
     @model_validator(mode="after")
     def _require_some(self) -> Self:
         if self.total == 0:
-            msg = f"at least one of {', '.join(type(self).model_fields)} must be above 0, got 0 for each"
+            msg = f"at least one of {', '.join(type(self).model_fields)} must be greater than 0, got 0 for each"
             raise SpecError(msg)
         return self
 
@@ -46,42 +47,43 @@ class Proportions(SpecPart):
 
 
 class Counts(NamedTuple):
-    """How many images suffer what; no image suffers two."""
+    """Number of images with each corruption; no image has two."""
 
     gaussian: int
     missing_rows: int
     pure_noise: int
-    """Added to the given images."""
+    """Added to the original images."""
     label_noise: int
 
 
 class Mixture(SpecPart):
     """Several corruptions at once; the defaults are the paper's mixture.
 
-    Pure noise is added to the given images, as in the paper, and the rest is done to them: the
-    set that is trained on grows with the share of pure noise, and no given image is dropped.
+    Images of pure noise are added to the original images, as in the paper; the other corruptions
+    modify originals. The training set therefore grows with the share of pure noise, and no
+    original image is dropped.
     """
 
     kind: Literal["mixture"] = "mixture"
     share: Share = 0.75
-    """Corrupted images, of all that are trained on; the rest is clean."""
+    """Proportion of the training images that is corrupted; the rest is clean."""
     proportions: Proportions = Proportions(gaussian=1, missing_rows=1, pure_noise=1)
-    """How the corrupted images divide among the kinds; a kind that is left out gets none."""
+    """How the corrupted images divide among the kinds; an omitted kind has weight 0."""
     gaussian_sigma: Sigma = 0.1
-    """Standard deviation of the Gaussian noise, where 1 is the span from black to white."""
+    """Standard deviation of the Gaussian noise, where 1 is the range from black to white."""
     max_rows: Rows = None
-    """The most bottom rows that an image loses; null is all but one."""
+    """Maximum number of bottom rows that an image loses; null means all but one."""
     pure_noise_sigma: Sigma = 0.1
     """Standard deviation of the pure noise around the mean pixel."""
     flips: Flips = "uniform"
-    """What becomes of a flipped label k: any wrong one, or the next, k + 1 (the last one's next is 0)."""
+    """How a wrong label replaces label k: `uniform` draws any other label, `pair` takes k + 1 (0 after the last)."""
 
     @model_validator(mode="after")
     def _keep_the_given_images(self) -> Self:
         pure = self._part(self.proportions.pure_noise)
         if pure > MOST_PURE_NOISE:
             msg = (
-                f"{MOST_PURE_NOISE} of the images trained on can be pure noise at most, because the given ones stay; "
+                f"at most {MOST_PURE_NOISE} of the training images can be pure noise, because the originals stay; "
                 f"a share of {self.share} makes it {pure:.3g}: lower share or proportions.pure_noise"
             )
             raise SpecError(msg, field="share")
@@ -91,9 +93,9 @@ class Mixture(SpecPart):
         return self.share * weight / self.proportions.total
 
     def counts(self, images: int) -> Counts:
-        """What happens to so many given images, in whole images; a remainder stays clean."""
-        given = 1 - self._part(self.proportions.pure_noise)  # of all images trained on
-        # A hair is added so that 0.29 of 100 is 29, although floats make it a little less.
+        """Corruption counts for `images` original images, rounded down; a remainder stays clean."""
+        given = 1 - self._part(self.proportions.pure_noise)  # share of original images in the training set
+        # The small constant makes 0.29 of 100 equal 29 despite floating-point rounding.
         done = [
             floor(images * self._part(weight) / given + 1e-6)
             for weight in (
@@ -115,72 +117,73 @@ class Gaussian(SpecPart):
 
     kind: Literal["gaussian"] = "gaussian"
     share: Share = 0.25
-    """Corrupted images, of all that are trained on; a quarter, as in the paper's set."""
+    """Proportion of the training images that is corrupted; a quarter, as in the paper's mixture."""
     sigma: Sigma = 0.1
-    """Standard deviation, where 1 is the span from black to white."""
+    """Standard deviation, where 1 is the range from black to white."""
 
     def as_mixture(self) -> Mixture:
-        """The mixture of this alone."""
+        """A mixture of this corruption alone."""
         return Mixture(share=self.share, proportions=Proportions(gaussian=1), gaussian_sigma=self.sigma)
 
 
 class MissingRows(SpecPart):
-    """Some images lose their bottom rows: from one to `max_rows`, each number as likely."""
+    """Some images lose their bottom rows; the number of rows is uniform from 1 to `max_rows`."""
 
     kind: Literal["missing_rows"] = "missing_rows"
     share: Share = 0.25
-    """Corrupted images, of all that are trained on; a quarter, as in the paper's set."""
+    """Proportion of the training images that is corrupted; a quarter, as in the paper's mixture."""
     max_rows: Rows = None
-    """The most rows that an image loses; null is all but one."""
+    """Maximum number of bottom rows that an image loses; null means all but one."""
 
     def as_mixture(self) -> Mixture:
-        """The mixture of this alone."""
+        """A mixture of this corruption alone."""
         return Mixture(share=self.share, proportions=Proportions(missing_rows=1), max_rows=self.max_rows)
 
 
 class PureNoise(SpecPart):
-    """Images of nothing but noise, with random labels, added to the given ones."""
+    """Images of pure noise with random labels, added to the original images."""
 
     kind: Literal["pure_noise"] = "pure_noise"
     share: Annotated[float, Field(ge=0, le=MOST_PURE_NOISE, strict=True)] = 0.25
-    """Added images, of all that are trained on: 0.5 doubles the set. A quarter, as in the paper's set."""
+    """Added images as a proportion of the whole training set: 0.5 doubles it. A quarter, as in the paper's mixture."""
     sigma: Sigma = 0.1
-    """Standard deviation around the mean pixel, where 1 is the span from black to white."""
+    """Standard deviation around the mean pixel, where 1 is the range from black to white."""
 
     def as_mixture(self) -> Mixture:
-        """The mixture of this alone."""
+        """A mixture of this corruption alone."""
         return Mixture(share=self.share, proportions=Proportions(pure_noise=1), pure_noise_sigma=self.sigma)
 
 
 class LabelNoise(SpecPart):
-    """Some images get a wrong label; their pixels stay as they are."""
+    """Some images get a wrong label; their pixels are unchanged."""
 
     kind: Literal["label_noise"] = "label_noise"
     share: Share = 0.25
-    """Images with a wrong label, of all that are trained on; a quarter, as of every other kind."""
+    """Proportion of the training images with a wrong label; a quarter, as for the other kinds."""
     flips: Flips = "uniform"
-    """What becomes of label k: any wrong one, or the next, k + 1 (the last one's next is 0)."""
+    """How a wrong label replaces label k: `uniform` draws any other label, `pair` takes k + 1 (0 after the last)."""
 
     def as_mixture(self) -> Mixture:
-        """The mixture of this alone."""
+        """A mixture of this corruption alone."""
         return Mixture(share=self.share, proportions=Proportions(label_noise=1), flips=self.flips)
 
 
 class NoNoise(SpecPart):
-    """The images as they are."""
+    """No corruption."""
 
     kind: Literal["none"] = "none"
 
     def as_mixture(self) -> Mixture:
-        """A mixture of which nothing is corrupted."""
+        """A mixture that corrupts nothing."""
         return Mixture(share=0)
 
 
 class PaperMixture(SpecPart):
-    """The paper's corrupted training set (section 5.1, Figure 4), four equal shares.
+    """The paper's corrupted training set (section 5.1, Figure 4), in four equal parts.
 
-    A third of the training images stays clean, a third gets Gaussian noise, a third loses a
-    random number of bottom rows, and as many images again are pure noise with random labels.
+    A third of the original images stays clean, a third gets Gaussian noise, a third loses a
+    random number of bottom rows, and images of pure noise with random labels, as many as each
+    third, are added.
     """
 
     kind: Literal["paper_mixture"] = "paper_mixture"
@@ -191,14 +194,14 @@ class PaperMixture(SpecPart):
 
 
 def _refuse_settings(value: Any) -> Any:  # noqa: ANN401 -- pydantic hands over whatever arrived
-    """Tell who sets something of a kind without settings which kinds have them; checked before the kind is chosen."""
+    """Reject fields of a kind that has none, naming the kinds that have fields; runs before the kind is resolved."""
     kind = value.get("kind") if isinstance(value, dict) else None
     if kind in ("none", "paper_mixture"):
         for name, setting in value.items():
             if name != "kind":
                 msg = (
-                    f"there is no such field, got {shown(setting)}; noise of the kind {kind!r} has no settings; "
-                    "gaussian, missing_rows, pure_noise, label_noise and mixture (by default the paper's) have"
+                    f"there is no such field, got {shown(setting)}; noise of kind {kind!r} has no settings; gaussian, "
+                    "missing_rows, pure_noise, label_noise and mixture (by default the paper's) do"
                 )
                 raise SpecError(msg, field=shown(name).strip("'"))
     return value
@@ -211,16 +214,16 @@ Noise = Annotated[_Noise, BeforeValidator(_refuse_settings), named("none", _Name
 
 
 def require_rows_within(noise: AnyNoise, height: int) -> None:
-    """Refuse to take more rows from an image than all but one.
+    """Reject a `max_rows` that would leave an image without rows.
 
     Args:
-        noise: any kind; those that take no rows pass.
+        noise: of any kind; those that remove no rows pass.
         height: of the data set's images, in rows.
 
     Raises:
-        SpecError: `max_rows` is the height or more.
+        SpecError: `max_rows` is at least the height.
     """
     rows = noise.as_mixture().max_rows
     if rows is not None and rows >= height:
-        msg = f"the images have {height} rows and keep at least one, so at most {height - 1} can be lost, got {rows}"
+        msg = f"the images have {height} rows and keep at least one, so max_rows is at most {height - 1}, got {rows}"
         raise SpecError(msg, field="noise.max_rows")

@@ -1,4 +1,4 @@
-"""Validation errors as people read them: a field, what arrived, and what would do."""
+"""Readable validation errors: the field, the rule and the value received."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from intff.spec.base import as_written
 from intff.spec.train import TrainSpec
 
 _MOST_PROBLEMS = 10
-_LONGEST_NAME = 80  # of a field; an unknown one may have any
+_LONGEST_NAME = 80  # characters of a field name; that of an unknown field may have any length
 _WORDS = {
     "valid tuple": "list",
     "valid dictionary or object to extract fields from": "JSON object",
     "valid dictionary or instance of TrainSpec": "JSON object",
 }
-"""Python's words, which a message of the validator may have, and JSON's."""
-_UNKNOWN = object()  # stands for what the given value does not hold
+"""Pydantic's words for Python types, and what JSON calls them."""
+_UNKNOWN = object()  # marks a path that is not in the given value
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: the dotted path of the field, and a sentence."""
+    """One validation error: the dotted path of the field, and a message."""
 
     field: str
     message: str
 
 
 def problem(error: ErrorDetails, given: object) -> Problem:
-    """Turn one pydantic error into a field and a sentence.
+    """Convert one pydantic error to a field and a message.
 
     Args:
         error: one entry of `ValidationError.errors()`.
-        given: the whole value that was validated; it tells keys from the tags of unions.
+        given: the whole value that was validated; it distinguishes keys from union tags.
     """
     path = _path(error["loc"], given, is_missing=error["type"] == "missing")
     cause = error.get("ctx", {}).get("error")
@@ -47,10 +47,10 @@ def problem(error: ErrorDetails, given: object) -> Problem:
 
 
 def _sentence(error: ErrorDetails, cause: str | None) -> str:
-    """What is wrong, in the words of who writes a spec and not in the validator's."""
+    """What is wrong, in terms of the spec and not of the validator."""
     context = error.get("ctx", {})
     if error["type"] == "missing":
-        return "it is needed, and not there"
+        return "this field is required"
     if error["type"] == "extra_forbidden":
         return f"there is no such field, got {shown(error['input'])}"
     if error["type"] == "union_tag_invalid":
@@ -65,7 +65,8 @@ def read_spec(data: TrainSpec | Mapping[str, Any]) -> TrainSpec:
     """Validate a spec given as plain data, or one that may be a changed copy of another.
 
     Raises:
-        SpecError: naming the first field at fault, with the first few problems in its message.
+        SpecError: the data are not a valid spec; `field` is the first invalid field, and the message lists the first
+            few errors.
     """
     if isinstance(data, TrainSpec):
         data = as_written(data)
@@ -81,7 +82,7 @@ def read_spec(data: TrainSpec | Mapping[str, Any]) -> TrainSpec:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 -- of any field
-    """Numbers and arrays of numpy as Python's own, at any depth."""
+    """Convert NumPy numbers and arrays to Python's own, at any depth."""
     if isinstance(value, Mapping):
         return {name: _plain(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
@@ -90,7 +91,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 -- of any field
 
 
 def _path(location: tuple[int | str, ...], given: object, *, is_missing: bool) -> list[str]:
-    """The location without the tags that unions put into it."""
+    """The location without union tags."""
     path: list[str] = []
     here = given
     for position, step in enumerate(location):
@@ -106,7 +107,7 @@ def _path(location: tuple[int | str, ...], given: object, *, is_missing: bool) -
                 continue
             inside = here[step] if step < len(here) else _UNKNOWN
         elif here is not _UNKNOWN:
-            continue  # a number, or a short form where a part would stand: there is nothing inside to point at
+            continue  # a number, or a short form instead of an object: it has no fields
         path.append(str(step)[:_LONGEST_NAME])
         here = inside
     return path

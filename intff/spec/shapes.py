@@ -1,4 +1,4 @@
-"""What each layer makes of an image's shape, told from the spec alone."""
+"""The output shape of each layer, computed from the spec alone."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _MAP = 3
 
 
 def unit_shapes(input_shape: Shape, units: Sequence[Sequence[Layer]]) -> list[list[Shape]]:
-    """The shape of each layer's output, unit by unit.
+    """The output shape of each layer, grouped by unit.
 
     Raises:
-        SpecError: a layer does not fit the one before it.
+        SpecError: a layer does not fit its input.
     """
     found: list[list[Shape]] = []
     shape = input_shape
@@ -31,16 +31,21 @@ def unit_shapes(input_shape: Shape, units: Sequence[Sequence[Layer]]) -> list[li
 
 
 def layer_shape(shape: Shape, layer: Layer, field: str = "architecture.units") -> Shape:
-    """The shape of one layer's output.
+    """The output shape of one layer.
+
+    Args:
+        shape: of the layer's input.
+        layer: the layer.
+        field: the layer's path in the spec, for errors.
 
     Raises:
-        SpecError: the layer does not fit.
+        SpecError: the layer does not fit its input.
     """
     if isinstance(layer, int):
         return (layer,)
     if len(shape) != _MAP:
         msg = (
-            f"a layer of kind {layer.kind} works on rows and columns, but its input is {prod(shape)} plain neurons; "
+            f"a layer of kind {layer.kind} needs rows and columns, but its input is a vector of {prod(shape)} values; "
             "put it before the first dense layer"
         )
         raise SpecError(msg, field=field)
@@ -53,29 +58,31 @@ def layer_shape(shape: Shape, layer: Layer, field: str = "architecture.units") -
         return (layer.channels, rows, columns)
     if isinstance(layer, MaxPool):
         if min(image) < layer.size:
-            msg = f"squares of {layer.size} do not fit into an image of {image}; make them smaller, or pool less often"
+            msg = f"a pooling size of {layer.size} does not fit into an image of {image}; lower it, or pool less often"
             raise SpecError(msg, field=f"{field}.size")
         return (channels, *(n // layer.size for n in image))
     if channels % layer.heads:
-        msg = f"{channels} channels cannot be shared by {layer.heads} heads evenly"
+        msg = f"{channels} channels cannot be divided evenly among {layer.heads} heads"
         raise SpecError(msg, field=f"{field}.heads")
     return shape
 
 
 def learned_by(shape: Shape, layer: Layer) -> int:
-    """How many numbers a layer learns, given its input's shape."""
+    """The number of parameters of a layer, given the shape of its input."""
     if isinstance(layer, int):
         return (prod(shape) + 1) * layer
     if isinstance(layer, Conv):
         return (shape[0] * prod(layer.kernel) + 1 + layer.batch_norm) * layer.channels
     if isinstance(layer, Attention):
         channels, *image = shape
-        return channels * prod(image) + (channels + 1) * 4 * channels  # positions; query, key, value and output
+        return (
+            channels * prod(image) + (channels + 1) * 4 * channels
+        )  # position embeddings; query, key, value and output
     return 0
 
 
 def padding(size: int, kernel: int, layer: Conv) -> tuple[int, int]:
-    """Zeros before and after one dimension of a convolution's input; the odd one comes after."""
+    """Zero padding before and after one dimension of a convolution's input; an odd zero is added after."""
     if layer.padding == "valid":
         return (0, 0)
     total = max((_convolved(size, kernel, layer) - 1) * layer.stride + kernel - size, 0)

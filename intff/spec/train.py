@@ -1,4 +1,4 @@
-"""The training spec as a whole: what one job is, checked part against part."""
+"""The complete training spec, including the checks that involve several of its parts."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ _GROUPED: dict[str, Any] = {
     "negatives": {"kind": "wrong_label", "count": 9},
     "normalization": "layer",
 }
-"""What local losses leave open where the label is a group: every wrong label costs nothing then (decision 0008)."""
+"""Defaults of the local losses with labels as groups, where using every wrong label is free (decision 0008)."""
 
 
 def _require_whole(version: Any) -> Any:  # noqa: ANN401 -- pydantic hands over whatever arrived
-    if isinstance(version, bool | float):  # which equal 1, but are written otherwise
-        msg = "the version is the whole number 1"
+    if isinstance(version, bool | float):  # True and 1.0 equal 1
+        msg = "the version must be the integer 1"
         raise SpecError(msg)
     return version
 
 
 class TrainSpec(SpecPart):
-    """One training run: the HTTP body's `spec`, the job's row and the trainer's input.
+    """The definition of one training run: the `spec` of an HTTP request, of a job and of the trainer.
 
-    Every part may be written in short (`"algorithm": "ff"`) and comes back in full, with every
-    default filled in; the full form, posted again, is the same run.
+    Every part may be given in a short form (`"algorithm": "ff"`) and is returned in full, with all
+    defaults filled in; the full form defines the same run.
     """
 
     version: Annotated[Literal[1], BeforeValidator(_require_whole)] = 1
@@ -55,10 +55,10 @@ class TrainSpec(SpecPart):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Show `preset`, which is read and replaced before the fields are, in the schema of requests."""
+        """Add `preset`, which is expanded before the fields are validated, to the schema of requests."""
         schema = handler(core)
         if handler.mode == "validation":
-            description = "A named spec, filled in under whatever is given beside it."
+            description = "A named spec; the other fields given override it."
             preset = {"type": ["string", "null"], "enum": [*PRESETS, None], "description": description}
             handler.resolve_ref_schema(schema)["properties"]["preset"] = preset
         return schema
@@ -91,13 +91,11 @@ class TrainSpec(SpecPart):
         require_rows_within(self.noise, shape[1])
         training = self.training
         if training.steps_per_unit > 1 and training.unit_order != "one_by_one":
-            msg = (
-                f'several steps on a batch need unit_order "one_by_one", got {training.steps_per_unit} steps "together"'
-            )
+            msg = f'several steps per batch need unit_order "one_by_one", got {training.steps_per_unit} with "together"'
             raise SpecError(msg, field="training.steps_per_unit")
-        # Frozen against callers; this one is this class's own normal form.
+        # The spec is frozen for callers; here it is brought into its normal form.
         object.__setattr__(self, "architecture", self._normal_architecture())
-        _ = self.architecture.shapes  # refuses layers that do not fit each other
+        _ = self.architecture.shapes  # raises if the layers do not fit together
         if not isinstance(self.algorithm, BP):
             self._check_units(self.algorithm)
             self._check_labels(self.algorithm)
@@ -106,25 +104,25 @@ class TrainSpec(SpecPart):
     def _check_units(self, algorithm: IntFF | FF) -> None:
         for number, unit in enumerate(self.architecture.units):
             if all(isinstance(layer, MaxPool) for layer in unit):
-                msg = "a hidden unit needs at least one layer that learns; put the pooling into the unit before it"
+                msg = "a hidden unit needs at least one layer with parameters; move the pooling to the previous unit"
                 raise SpecError(msg, field=f"architecture.units.{number}")
             first = unit[0]
             if algorithm.label_encoding.kind == "embedding" and not isinstance(first, int | Conv):
-                msg = "a label's embedding is added to a dense or convolutional layer, which each unit must begin with"
+                msg = "with label embeddings, each unit must begin with a dense or convolutional layer"
                 raise SpecError(msg, field=f"architecture.units.{number}.0")
         units = len(self.architecture.units)
         if isinstance(algorithm.unit_weights, tuple) and len(algorithm.unit_weights) != units:
-            msg = f"there are {units} hidden units, got {len(algorithm.unit_weights)} weights"
+            msg = f"one weight per hidden unit is needed: {units} units, got {len(algorithm.unit_weights)} weights"
             raise SpecError(msg, field="algorithm.unit_weights")
         if isinstance(algorithm.unit_weights, tuple) and not any(algorithm.unit_weights):
-            msg = "at least one hidden unit must count, got nothing but zeros"
+            msg = "at least one hidden unit must have a weight above 0, got only zeros"
             raise SpecError(msg, field="algorithm.unit_weights")
 
     def _check_labels(self, algorithm: IntFF | FF) -> None:
         classes = len(self.dataset.labels)
         negatives = algorithm.negatives
         if negatives.kind in ("wrong_label", "hard_label") and negatives.count >= classes:
-            msg = f"{classes} classes have {classes - 1} wrong labels for an image, got {negatives.count}"
+            msg = f"with {classes} classes an image has only {classes - 1} wrong labels, got {negatives.count}"
             raise SpecError(msg, field="algorithm.negatives.count")
         if not isinstance(algorithm.label_encoding, Groups):
             return
@@ -134,7 +132,7 @@ class TrainSpec(SpecPart):
                 raise SpecError(msg, field=f"architecture.units.{number}")
 
     def _normal_architecture(self) -> Layers:
-        """The units as the algorithm sees them: FF splits every layer off, BP has one loss for all."""
+        """The units as the algorithm uses them: with FF each layer is a unit, with BP all layers form one."""
         units = self.architecture.units
         flat = tuple(layer for unit in units for layer in unit)
         if isinstance(self.algorithm, FF):
@@ -145,13 +143,13 @@ class TrainSpec(SpecPart):
 
 
 def _require_shape_of(dataset: Dataset, given: tuple[int, ...] | None) -> None:
-    """Refuse an input that is not the data set's images: whole, without their one channel, or flat."""
+    """Reject an input shape other than the images': in full, without a single channel, or flattened."""
     shape = dataset.image_shape
     if given in {None, shape, shape[1:] if shape[0] == 1 else shape, (prod(shape),)}:
         return
     assert given is not None
     images = f"{dataset.kind} images have the shape {list(shape)}, {prod(shape)} pixels"
-    if len(given) == 1:  # as every notation has it
+    if len(given) == 1:  # as in the string notation
         msg = f"{images}, but the architecture takes {given[0]}"
         raise SpecError(msg, field="architecture")
     msg = f"{images}, but the architecture takes the shape {list(given)}"
@@ -159,7 +157,7 @@ def _require_shape_of(dataset: Dataset, given: tuple[int, ...] | None) -> None:
 
 
 def _one_layer_each(layers: tuple[Layer, ...]) -> tuple[tuple[Layer, ...], ...]:
-    """Units of one layer; pooling learns nothing, so it stays with the layer before it, or goes to the first one."""
+    """One unit per layer; pooling, which has no parameters, joins the layer before it or, at the start, after it."""
     units: list[tuple[Layer, ...]] = []
     for layer in layers:
         before = units[-1] if units else ()
@@ -171,7 +169,7 @@ def _one_layer_each(layers: tuple[Layer, ...]) -> tuple[tuple[Layer, ...], ...]:
 
 
 def _with_label_defaults(data: dict[str, Any]) -> dict[str, Any]:
-    """Fill in how labels meet images, where that is left open: as groups, if each unit has room for one a class."""
+    """Fill in a missing label encoding: groups, if every unit's output has room for one per class, else overlay."""
     algorithm = data.get("algorithm", "intff")
     given = {"kind": algorithm} if isinstance(algorithm, str) else algorithm
     if not isinstance(given, dict) or given.get("kind", "intff") not in ("intff", "ff"):
@@ -194,12 +192,15 @@ def _has_room_for_groups(data: dict[str, Any], is_ff: bool) -> bool:
             units = _one_layer_each(tuple(layer for unit in units for layer in unit))
         shapes = unit_shapes(dataset.image_shape, units)
     except (ValidationError, SpecError):
-        return False  # which the spec's own validation will tell
+        return False  # the spec's own validation reports it
     return all(unit[-1][0] >= len(dataset.labels) for unit in shapes)
 
 
 def _with_notation(data: dict[str, Any], written: str) -> dict[str, Any]:
-    """Replace a notation string by layers; a bare last number of classes is the softmax layer."""
+    """Replace a notation string with layers.
+
+    A last number outside parentheses that equals the number of classes is the softmax layer.
+    """
     try:
         read = notation.parse(written)
     except NotationError as error:
@@ -210,7 +211,7 @@ def _with_notation(data: dict[str, Any], written: str) -> dict[str, Any]:
     if read.last_is_bare and units[-1] == (_classes(data),) and kind in ("intff", "bp"):
         units = units[:-1]
         if not units:
-            msg = f"{written!r} is only an output layer; write at least one hidden layer before it"
+            msg = f"{written!r} has only an output layer; add at least one hidden layer before it"
             raise SpecError(msg, field="architecture")
         if kind == "intff":
             data = {**data, "algorithm": _with_softmax(algorithm, written)}
@@ -222,7 +223,7 @@ def _with_softmax(algorithm: object, written: str) -> dict[str, Any]:
     given = algorithm if isinstance(algorithm, dict) else {"kind": algorithm}
     if given.get("classifier", "softmax") != "softmax":
         msg = (
-            f"the bare last number of {written!r} is a softmax layer, but classifier is {shown(given['classifier'])}; "
+            f"the last number in {written!r} is a softmax layer, but classifier is {shown(given['classifier'])}; "
             "put the number in parentheses to make it a hidden unit"
         )
         raise SpecError(msg, field="algorithm.classifier")

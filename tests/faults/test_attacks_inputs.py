@@ -104,10 +104,10 @@ REFUSED = {
     "TIFF": (picture("L", "TIFF"), "PNG, JPEG, GIF, BMP"),
     "PDF": (picture("L", "PDF"), "a PostScript or PDF document"),
     "zero bytes": (b"", "an empty file"),
-    "truncated": (noise()[:3000], "damaged or cut off"),
-    "truncated JPEG": (picture("L", "JPEG")[:300], "damaged or cut off"),
+    "truncated": (noise()[:3000], "damaged or truncated"),
+    "truncated JPEG": (picture("L", "JPEG")[:300], "damaged or truncated"),
     "noise": (bytes(range(256)) * 4, "begins with"),
-    "no pixels": (png(0, 0, zlib.compress(b"")), "damaged or cut off"),
+    "no pixels": (png(0, 0, zlib.compress(b"")), "damaged or truncated"),
     "decompression bomb": (png(50_000, 50_000, zlib.compress(b"\0" * 10**6)), "16,000,000 pixels"),
     "just over the limit": (png(4_001, 4_000, zlib.compress(b"\0")), "16,000,000 pixels"),
 }

@@ -155,7 +155,7 @@ def test_another_builds_checkpoint_is_refused(
 def test_tensors_that_do_not_fit_are_refused(folder: Path, spec: TrainSpec, names: list[str]) -> None:
     tensors = safetensors.torch.save({name: torch.zeros(3) for name in names})
     _rewrite(folder, lambda _: None, tensors)
-    with pytest.raises(CheckpointError, match="does not fit this build"):
+    with pytest.raises(CheckpointError, match="does not fit this version"):
         _load(folder, spec)
 
 

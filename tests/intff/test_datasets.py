@@ -145,19 +145,19 @@ def test_fashion_mnist_is_found_under_both_spellings(tmp_path: Path, name: str) 
 
 def test_another_data_set_in_the_same_folder_is_not_taken_for_this_one(tmp_path: Path) -> None:
     write(tmp_path, CONTENTS)
-    with pytest.raises(DatasetUnavailable, match="holds another data set's files"):
+    with pytest.raises(DatasetUnavailable, match="contains another data set's files"):
         datasets.load(FashionMnist(), data_dir=tmp_path)
 
 
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda data: gzip.compress(data)[:-10], "gzip data are damaged or cut off"),
-        (lambda data: data[:-3], "it is cut off: 112 bytes were expected, 109 are there"),
-        (lambda data: data + b"x", "it goes on after its end: 112 bytes were expected"),
+        (lambda data: gzip.compress(data)[:-10], "gzip data are damaged or truncated"),
+        (lambda data: data[:-3], "it is truncated: expected 112 bytes, got 109"),
+        (lambda data: data + b"x", "it is too long: expected 112 bytes"),
         (lambda _: b"<html>not found</html>", "begins with 00000803, this one with 3c68746d"),
         (lambda _: b"", "it is empty"),
-        (lambda data: data[:-1] + b"\x00", "is not the published file: its contents should have the checksum sha256:"),
+        (lambda data: data[:-1] + b"\x00", "is not the published file: expected contents with the checksum sha256:"),
     ],
 )
 def test_a_damaged_file_is_named_with_the_remedy_and_kept(
@@ -293,10 +293,10 @@ def test_nothing_found_says_where_it_looked_and_what_helps(
         f"  {tmp_path}/home/data/mnist: lacks {', '.join(NAMES)}",
         "tried:",
         "  http://127.0.0.1:9/: connection refused",
-        "  http://no.such.host.invalid/: its name cannot be resolved",
+        "  http://no.such.host.invalid/: its host name cannot be resolved",
         f"  http://127.0.0.1:{server.http.server_port}/empty/: does not offer the files",
         (
-            "set INTFF_DATA_DIR to a folder that holds mnist/ with the four IDX files, gzipped or not; "
+            "set INTFF_DATA_DIR to a folder that contains mnist/ with the four IDX files, gzipped or not; "
             "or use the data set digits, which needs no download"
         ),
     ]

@@ -25,9 +25,9 @@ def test_gzip_is_seen_by_its_first_bytes() -> None:
     [
         (b"", "it is empty"),
         (b"hello, world", "begins with 00000803, this one with 68656c6c"),
-        (WHOLE[:7], "it is cut off: 28 bytes were expected, 7 are there"),
-        (WHOLE[:-1], "it is cut off: 28 bytes were expected, 27 are there"),
-        (WHOLE + b"x", "it goes on after its end: 28 bytes were expected"),
+        (WHOLE[:7], "it is truncated: expected 28 bytes, got 7"),
+        (WHOLE[:-1], "it is truncated: expected 28 bytes, got 27"),
+        (WHOLE + b"x", "it is too long: expected 28 bytes"),
         (bytes([0, 0, 8, 1]) + WHOLE[4:], "begins with 00000803, this one with 00000801"),
         (bytes([0, 0, 13, 3]) + WHOLE[4:], "begins with 00000803, this one with 00000d03"),
         (WHOLE[:7] + b"\x09" + WHOLE[8:], "it holds 9x2x3 values, not 2x2x3"),
@@ -40,7 +40,7 @@ def test_anything_else_is_refused(data: bytes, says: str) -> None:
 
 @pytest.mark.parametrize("cut", [1, 5, 12, 20])
 def test_damaged_gzip_is_refused(cut: int) -> None:
-    with pytest.raises(DatasetCorrupt, match="gzip data are damaged or cut off"):
+    with pytest.raises(DatasetCorrupt, match="gzip data are damaged or truncated"):
         idx.contents(gzip.compress(WHOLE)[:-cut], SHAPE)
 
 

@@ -187,13 +187,13 @@ def test_backpropagation_predicts_probabilities_alone(digits_spec: SpecOf) -> No
         (np.zeros((2, 28, 28)), r"got \[2, 28, 28\]"),
         (np.zeros((5, 16, 4)), r"got \[5, 16, 4\]"),
         (np.zeros((5, 8, 8, 1)), r"got \[5, 8, 8, 1\]"),
-        (np.full((1, 64), np.nan), "of 0 to 255 or floats of 0 to 1; got float64 of nan"),
-        (np.full((1, 64), 1.5), "floats of 0 to 1; got float64 of 1.5 to 1.5"),
-        (np.full((1, 64), 255.0), "floats of 0 to 1; got float64 of 255.0 to 255.0"),
-        (np.full((1, 64), 256), "integers of 0 to 255.*got int64 of 256 to 256"),
-        (np.full((1, 64), -1), "got int64 of -1 to -1"),
-        (np.full((1, 64), "x"), "integers of 0 to 255"),
-        (np.full((1, 64), None), "integers of 0 to 255"),
+        (np.full((1, 64), np.nan), "from 0 to 255 or floats from 0 to 1; got float64 from nan"),
+        (np.full((1, 64), 1.5), "floats from 0 to 1; got float64 from 1.5 to 1.5"),
+        (np.full((1, 64), 255.0), "floats from 0 to 1; got float64 from 255.0 to 255.0"),
+        (np.full((1, 64), 256), "integers from 0 to 255.*got int64 from 256 to 256"),
+        (np.full((1, 64), -1), "got int64 from -1 to -1"),
+        (np.full((1, 64), "x"), "integers from 0 to 255"),
+        (np.full((1, 64), None), "integers from 0 to 255"),
     ],
 )
 def test_what_is_no_image_of_the_models_is_refused(model: Model, images: Any, says: str) -> None:
@@ -206,7 +206,7 @@ def test_a_manifest_of_another_version_is_refused(model_folder: Path, tmp_path: 
     shutil.copytree(model_folder, tmp_path / "model")
     manifest = json.loads((model_folder / "manifest.json").read_text())
     (tmp_path / "model" / "manifest.json").write_text(json.dumps({**manifest, "version": 2}))
-    with pytest.raises(CheckpointError, match="version 2; this build reads version 1"):
+    with pytest.raises(CheckpointError, match="version 2; this version of intff reads version 1"):
         load_model(tmp_path / "model")
 
 
@@ -219,7 +219,7 @@ def test_a_damaged_model_is_refused(copy: Path, name: str, damage: str) -> None:
     else:
         flipped = bytes([whole[0] ^ 1]) + whole[1:]
         (copy / name).write_bytes({"empty": b"", "cut": whole[:-9], "flipped": flipped}[damage])
-    with pytest.raises(CheckpointError, match=r"does not hold a model|is damaged"):
+    with pytest.raises(CheckpointError, match=r"does not contain a readable model|is damaged"):
         load_model(copy)
 
 
@@ -236,7 +236,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "list").mkdir()
     (tmp_path / "list" / "manifest.json").write_text("[]")
     for place in ("nothing", "file", "list"):
-        with pytest.raises(CheckpointError, match="does not hold a model"):
+        with pytest.raises(CheckpointError, match="does not contain a readable model"):
             load_model(tmp_path / place)
 
 

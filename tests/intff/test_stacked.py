@@ -159,8 +159,8 @@ def test_one_diverging_run_ends_all_by_name(digits_spec: SpecOf) -> None:
 @pytest.mark.parametrize(
     ("changes", "field", "message"),
     [
-        ({"batch_size": 32}, "training", "number 1's training is not number 0's"),
-        ({"epochs": 3}, "training", "seed and learning rate only"),
+        ({"batch_size": 32}, "training", "the training of run 1 differs from that of run 0"),
+        ({"epochs": 3}, "training", "only in seed and learning rate"),
     ],
 )
 def test_runs_that_differ_in_more_are_refused(
@@ -174,7 +174,7 @@ def test_runs_that_differ_in_more_are_refused(
 def test_no_runs_at_all_and_units_one_by_one_are_refused(digits_spec: SpecOf) -> None:
     with pytest.raises(SpecError, match="at least one; got none"):
         train_together([])
-    with pytest.raises(SpecError, match="one after the other") as refused:
+    with pytest.raises(SpecError, match="train them separately") as refused:
         train_together([digits_spec(unit_order="one_by_one")])
     assert refused.value.field == "training.unit_order"
 

@@ -141,7 +141,7 @@ def test_a_run_that_was_left_in_the_middle_of_an_epoch_does_not_go_on(digits_spe
     """It would repeat the epoch with the weights that half of it has changed already."""
     trainer = Trainer(digits_spec("64,(64,64),(32)", epochs=1, batch_size=1))
     assert any(isinstance(event, Step) for event in trainer.run())  # and no further than the first one
-    with pytest.raises(RuntimeError, match="left within an epoch"):
+    with pytest.raises(RuntimeError, match="stopped within an epoch"):
         next(iter(trainer.run()))
 
 
@@ -157,7 +157,7 @@ def test_no_checkpoint_is_taken_of_the_middle_of_an_epoch(digits_spec: SpecOf, t
     trainer.save_checkpoint(tmp_path / "before")
     for event in trainer.run():
         if isinstance(event, Step):
-            with pytest.raises(RuntimeError, match="taken at its end"):
+            with pytest.raises(RuntimeError, match="save a checkpoint at its end"):
                 trainer.save_checkpoint(tmp_path / "within")
         if isinstance(event, EpochEnd):
             trainer.save_checkpoint(tmp_path / "after")

@@ -218,12 +218,12 @@ def test_an_image_of_twenty_megapixels_is_refused_before_it_is_decoded(client: h
     ("sizes", "code", "detail"),
     [
         # 16,000,000 pixels each
-        ([(4000, 4000)] * 4, "invalid_image", "images.0: this is not an image file"),
+        ([(4000, 4000)] * 4, "invalid_image", "images.0: expected an image file"),
         ([(4000, 4000)] * 5, "invalid_request", "images: the files of a request may have 64,000,000 pixels together, "),
         # 12,800,000 pixels each
-        ([(4000, 3200)] * 5, "invalid_image", "images.0: this is not an image file"),
+        ([(4000, 3200)] * 5, "invalid_image", "images.0: expected an image file"),
         ([(4000, 3200)] * 5 + [(1, 1)], "invalid_request", "images: the files of a request may have 64,000,000 pixels"),
-        ([(1, 1)] * 5 + [(5000, 4000)], "invalid_image", "images.5: an image may have 16,000,000 pixels"),
+        ([(1, 1)] * 5 + [(5000, 4000)], "invalid_image", "images.5: an image may have at most 16,000,000 pixels"),
     ],
 )
 def test_the_pixels_of_all_files_together_are_limited_before_one_is_decoded(

@@ -57,7 +57,7 @@ def test_wrong_usage_is_2(intff: Run, arguments: list[str], says: str) -> None:
         (b"\xff\xfe", "is not JSON"),
         (b"[" * 100_000, "is not JSON"),
         (b'{"training": {"epochs": ' + b"9" * 5000 + b"}}", "is not JSON"),
-        (b"[1]", "must hold a JSON object, a training spec; got list"),
+        (b"[1]", "must contain a training spec as a JSON object, got list"),
         (b'{"algorithm": {"theta": NaN}}', "algorithm.theta: Input should be a finite number, got nan"),
         (b'{"algorithm": {"theta": 1e999}}', "algorithm.theta: Input should be a finite number, got inf"),
         (b'{"colour": "red"}', "colour: there is no such field, got 'red'"),
@@ -82,8 +82,8 @@ def test_an_out_that_is_taken_or_cannot_be_made_is_2_before_any_training(
     for out, says in (
         ("full", "is not an empty folder"),
         ("file", "is not an empty folder"),
-        ("file/below", "cannot be made: not a directory"),
-        ("x" * 250, "cannot be made: file name too long"),
+        ("file/below", "cannot be created: not a directory"),
+        ("x" * 250, "cannot be created: file name too long"),
         ("here", "name a new folder inside it"),
     ):
         done = intff("train", "--dataset", "digits", "--preset", "digits", "--out", tmp_path / out)
@@ -148,7 +148,7 @@ def test_no_model_or_a_broken_one_is_1(intff: Run, tmp_path: Path, picture: Path
         ):
             done = intff(*arguments)
             assert done.code == 1
-            assert f"error: {tmp_path / folder} does not hold a model that can be read" in done.err
+            assert f"error: {tmp_path / folder} does not contain a readable model" in done.err
 
 
 def test_what_is_no_picture_is_1_and_named(intff: Run, tmp_path: Path, picture: Path, model_folder: Path) -> None:
@@ -156,7 +156,7 @@ def test_what_is_no_picture_is_1_and_named(intff: Run, tmp_path: Path, picture: 
     (tmp_path / "cut.png").write_bytes(picture.read_bytes()[:40])
     for name, says in (
         ("text.png", "got text"),
-        ("cut.png", "damaged or cut off"),
+        ("cut.png", "damaged or truncated"),
         ("absent.png", "No such file"),
         (".", "Is a directory"),
     ):
@@ -176,7 +176,7 @@ def test_pictures_are_needed(intff: Run, model_folder: Path) -> None:
 def test_a_model_is_not_measured_on_images_of_another_shape(intff: Run, model_folder: Path) -> None:
     done = intff("evaluate", "--model", model_folder, "--dataset", "mnist")
     assert done.code == 2
-    assert "takes images of shape [1, 8, 8], but those of mnist are [1, 28, 28]" in done.err
+    assert "takes images of shape [1, 8, 8], but those of mnist have shape [1, 28, 28]" in done.err
 
 
 def test_nor_on_another_labels(intff: Run, tmp_path: Path) -> None:

@@ -35,7 +35,10 @@ def test_wrong_usage_says_what_would_do(intff: Run, arguments: tuple[str, ...], 
 
 def test_without_runs_there_is_nothing_to_report(intff: Run, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for out, code, says in (("nothing", 1, "holds no runs to report"), ("file", 2, "runs are kept in a folder")):
+    for out, code, says in (
+        ("nothing", 1, "contains no finished runs"),
+        ("file", 2, "must be a folder for the finished runs"),
+    ):
         done = intff("reproduce", "report", "--out", tmp_path / out, "--docs", tmp_path / "docs")
         assert done.code == code
         assert says in done.err

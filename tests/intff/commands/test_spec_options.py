@@ -47,7 +47,7 @@ def test_each_option_overrides_the_file_and_leaves_the_rest() -> None:
 def test_the_file_must_hold_an_object() -> None:
     file = BytesIO(b"[]")
     file.name = "spec.json"
-    with pytest.raises(SpecError, match=r"spec\.json must hold a JSON object, a training spec; got list"):
+    with pytest.raises(SpecError, match=r"spec\.json must contain a training spec as a JSON object, got list"):
         spec_data(file, None, (), **NONE)
 
 

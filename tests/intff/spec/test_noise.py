@@ -88,7 +88,7 @@ def test_a_share_of_zero_corrupts_nothing(kind: str) -> None:
         ({"kind": "label_noise", "flips": "some"}, "flips", "'uniform' or 'pair', got 'some'"),
         ({"kind": "mixture", "proportions": {"gaussian": -1}}, "proportions.gaussian", "got -1"),
         ({"kind": "mixture", "proportions": {"gaussian": 0}}, "proportions", "at least one of gaussian"),
-        ({"kind": "mixture", "share": 1.0, "proportions": {"pure_noise": 1}}, "share", r"0\.9 of the images"),
+        ({"kind": "mixture", "share": 1.0, "proportions": {"pure_noise": 1}}, "share", r"0\.9 of the training images"),
         ({"kind": "gaussian", "share": -0.1}, "share", r"greater than or equal to 0, got -0\.1"),
         ({"kind": "gaussian", "share": "0.5"}, "share", "valid number, got '0.5'"),
         ({"kind": "gaussian", "sigma": INFINITY}, "sigma", "finite number, got inf"),
@@ -96,8 +96,8 @@ def test_a_share_of_zero_corrupts_nothing(kind: str) -> None:
         ({"kind": "gaussian", "max_rows": 5}, "max_rows", "no such field, got 5"),
         ({"kind": "missing_rows", "max_rows": 0}, "max_rows", "greater than or equal to 1, got 0"),
         ({"kind": "missing_rows", "max_rows": 2.5}, "max_rows", r"valid integer, got 2\.5"),
-        ({"kind": "mixture", "max_rows": 28}, "max_rows", "have 28 rows.*at most 27 can be lost, got 28"),
-        ({"kind": "mixture", "proportions": {}}, "proportions", "at least one of gaussian, .* above 0"),
+        ({"kind": "mixture", "max_rows": 28}, "max_rows", "have 28 rows.*max_rows is at most 27, got 28"),
+        ({"kind": "mixture", "proportions": {}}, "proportions", "at least one of gaussian, .* greater than 0"),
         ({"kind": "mixture", "proportions": {"gaussian": NAN}}, "proportions.gaussian", "finite number, got nan"),
         ({"kind": "mixture", "proportions": {"clean": 1}}, "proportions.clean", "no such field, got 1"),
         (
@@ -108,7 +108,7 @@ def test_a_share_of_zero_corrupts_nothing(kind: str) -> None:
         (
             {"kind": "mixture", "share": 0.96, "proportions": {"gaussian": 1, "pure_noise": 19}},
             "share",
-            r"0\.9 of the images .* at most.* share of 0\.96 makes it 0\.912: lower share or proportions\.pure_noise",
+            r"at most 0\.9 of the training images .* 0\.96 makes it 0\.912: lower share or proportions\.pure_noise",
         ),
         ({"share": 0.5}, "share", r"no such field, got 0\.5; .*'none' has no settings; gaussian, .*mixture"),
         ({"kind": "paper_mixture", "share": 0.5}, "share", r"got 0\.5; .*'paper_mixture' has no settings; .*mixture"),
@@ -122,7 +122,7 @@ def test_the_field_what_arrived_and_what_would_do_are_told(written: object, fiel
 
 def test_the_rows_that_can_be_lost_are_the_data_sets() -> None:
     assert _noise({"kind": "missing_rows", "max_rows": 7}, "digits").max_rows == 7
-    with pytest.raises(SpecError, match=r"have 8 rows.*at most 7 can be lost, got 8"):
+    with pytest.raises(SpecError, match=r"have 8 rows.*max_rows is at most 7, got 8"):
         _noise({"kind": "missing_rows", "max_rows": 8}, "digits")
 
 
