@@ -27,7 +27,7 @@ Accuracies are in percent: the mean over the seeds, the standard deviation s, an
 mean (Student's t). Algorithms are compared seed by seed, each by its row that is best on the validation images. The
 interval of a difference holds for that comparison alone, not for all of them together, and for these 10,000 test
 images; it says nothing about other images. Seconds are those of the training steps ({machines}). Other work may have
-run on the same machine: they order the rows, no more.
+run on the same machine, so take them as rough; [performance](performance.md) compares training times under equal conditions.
 
 IntFF and FF represent labels as groups of outputs (`label_encoding`, decision 0008). Rows named *overlay* write the
 label into the image, as the paper does. With groups the local loss is a cross-entropy, which has no theta.
@@ -51,16 +51,16 @@ def write_report(records: Records, folder: Path) -> list[Path]:
     for name in ("table1", "table2"):
         experiment = EXPERIMENTS[name]
         found = summaries(experiment.rows, records)
-        parts += [f"## {experiment.title}\n", _table(found), *_comparisons(found), _at_the_ends(found)]
+        parts += [_heading(name), _table(found), *_comparisons(found), _at_the_ends(found)]
         parts.append(_missing(experiment.rows, found))
-    parts.append(f"## {EXPERIMENTS['figure3'].title}\n")
+    parts.append(_heading("figure3"))
     for each in summaries(EXPERIMENTS["figure3"].rows, records):
         file = figures / f"figure3_{each.row.name}.svg"
         file.write_bytes(figure3(each.metrics, spec=each.row.spec.model_dump(mode="json")))
         written.append(file)
         parts.append(f"{_losses(each)}\n\n![{each.architecture}](figures/{file.name})\n")
     sweep = summaries(EXPERIMENTS["noise-sweep"].rows, records)
-    parts.append(f"## {EXPERIMENTS['noise-sweep'].title}\n")
+    parts.append(_heading("noise-sweep"))
     if sweep:
         file = figures / "noise_sweep.svg"
         file.write_bytes(accuracy_against_noise(curves(sweep)))
@@ -70,6 +70,11 @@ def write_report(records: Records, folder: Path) -> list[Path]:
     page = folder / "results.md"
     page.write_text("\n".join(part for part in parts if part), encoding="utf-8")
     return [page, *written]
+
+
+def _heading(name: str) -> str:
+    experiment = EXPERIMENTS[name]
+    return f"## {experiment.title}\n" + (f"\n{experiment.note}\n" if experiment.note else "")
 
 
 def _table(found: list[Summary]) -> str:
