@@ -27,7 +27,7 @@ Accuracies are in percent: the mean over the seeds, the standard deviation s, an
 mean (Student's t). Algorithms are compared seed by seed, each by its row that is best on the validation images. The
 interval of a difference holds for that comparison alone, not for all of them together, and for these 10,000 test
 images; it says nothing about other images. Seconds are those of the training steps ({machines}). Other work may have
-run on the same machine, so take them as rough; [performance](performance.md) compares training times under equal conditions.
+run on the same machine, so take them as rough; [performance](performance.md) compares times under equal conditions.
 
 IntFF and FF represent labels as groups of outputs (`label_encoding`, decision 0008). Rows named *overlay* write the
 label into the image, as the paper does. With groups the local loss is a cross-entropy, which has no theta.

@@ -66,19 +66,27 @@ def _on_database(command: Callable[..., None]) -> Callable[..., None]:
 )
 @_on_database
 def create(session: Session, as_json: bool, name: str, shares_with: str | None) -> None:
-    """Make a key and print it. It is shown this once; only its hash is kept."""
-    from store.queries import create_key  # noqa: PLC0415 -- as in _on_database
+    """Make a key and print it. It is shown this once; only its hash is kept.
+
+    The first key of a service owns the jobs and models that were made without one.
+    """
+    from store.queries import adopt_ownerless, create_key, known_keys  # noqa: PLC0415 -- as in _on_database
 
     if not 0 < len(name) <= 200 or not name.isprintable():  # noqa: PLR2004 -- the column's length
         message = "a name has 1 to 200 printable characters"
         raise click.BadParameter(message, param_hint="NAME")
+    is_first = not known_keys(session).has_any
     key, row = create_key(session, name, shares_with=shares_with)
+    adopted = adopt_ownerless(session, row.owner) if is_first else 0
     session.commit()  # a key that is shown is one that works
     if as_json:
         click.echo(json.dumps({"key": key, **_shown(row)}))
         return
     click.echo(key)
     click.echo("Keep it: it cannot be shown again. Send it as 'Authorization: Bearer KEY'.", err=True)
+    if adopted:
+        jobs = "1 job" if adopted == 1 else f"{adopted:,} jobs"
+        click.echo(f"It owns what was made before there were keys: {jobs} and their models.", err=True)
 
 
 @keys.command("list")

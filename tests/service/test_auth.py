@@ -13,10 +13,12 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from click.testing import CliRunner
 from fastapi import FastAPI
 
 from service.app import create_app
 from service.auth import Caller, Way, caller_of
+from service.commands.keys import keys
 from service.errors import Unauthorized
 from store.settings import Settings
 
@@ -164,3 +166,30 @@ def test_keys_have_idempotency_keys_and_aliases_of_their_own(client: httpx.Clien
         image = {"images": [[0, 0, 0, 0]]}
         answer = client.post("/v1/models/best/predict", json=image, headers=signed(key)).json()
         assert answer["model"] == model
+
+
+def test_the_first_key_owns_what_was_made_without_one(
+    app: FastAPI, serve: Any, make_model: Any, settings: Settings
+) -> None:
+    with serve(app) as client:
+        model = make_model()
+        assert client.put("/v1/aliases/digits", json={"model": model}).status_code == 200
+        image = {"images": [[0, 0, 0, 1]]}
+        assert client.post("/v1/models/digits/predict", json=image).status_code == 200  # so that it is in memory
+        variables = {"INTFF_DATABASE_URL": settings.database_url}
+        first, second = (
+            CliRunner().invoke(keys, ["create", name, "--home", str(settings.home)], env=variables)
+            for name in ("first", "second")
+        )
+        assert "1 job and their models" in first.stderr
+        assert "owns" not in second.stderr
+        deadline = time.monotonic() + 10
+        while client.get("/v1/jobs").status_code == 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        for made, sees in ((first, True), (second, False)):
+            headers = {"Authorization": f"Bearer {made.stdout.strip()}"}
+            assert len(client.get("/v1/jobs", headers=headers).json()["data"]) == sees
+            for name in (model, "digits", "latest"):
+                answer = client.post(f"/v1/models/{name}/predict", json=image, headers=headers)
+                assert answer.status_code == (200 if sees else 404), name
