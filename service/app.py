@@ -1,4 +1,4 @@
-"""The HTTP application: its middleware, its routes, and what runs beside them while it is up."""
+"""The HTTP application: its middleware, its routes, and its background tasks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ log = structlog.get_logger("intff.service")
 
 
 class Application(FastAPI):
-    """FastAPI, with small predictions answered before it begins."""
+    """FastAPI, with a fast path for small predictions in front of it."""
 
     def __init__(self, metrics: Metrics, **about: Any) -> None:  # noqa: ANN401 -- the framework's own
         super().__init__(**about)
@@ -51,7 +51,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         settings: the configuration; read from the environment when absent.
 
     Raises:
-        SettingsError: a variable of the environment makes no sense.
+        SettingsError: an environment variable is invalid.
     """
     settings = settings or read_settings()
     metrics = Metrics()
@@ -59,7 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         logs.set_up(settings)
-        # Its line for each request says less than ours, and two lines help nobody.
+        # Uvicorn's access log says less than ours, and one line per request is enough.
         uvicorn_access = logging.getLogger("uvicorn.access")
         uvicorn_access.handlers.clear()
         uvicorn_access.propagate = False
@@ -77,7 +77,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     app = Application(metrics, **openapi.ABOUT, lifespan=lifespan)
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
-    app.add_middleware(Access, metrics=metrics)  # added last, so outside the other
+    app.add_middleware(Access, metrics=metrics)  # added last, so it is the outermost
     errors.install(app)
     for routes in (jobs, events, plots, models, predictions, presets, health, documentation):
         app.include_router(routes.router)
@@ -89,7 +89,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 @asynccontextmanager
 async def _beside(parts: Parts) -> AsyncIterator[None]:
-    """The reconciler, the watcher and the keyring's reader, for as long as the application is up."""
+    """Run the reconciler, the watcher and the keyring's refresh while the application is up."""
     reconciler = Reconciler(parts.sessions, parts.publisher, parts.settings, parts.metrics)
     reconciler.start()
     running = [asyncio.create_task(each.run()) for each in (parts.watcher, parts.keyring)]
@@ -101,16 +101,16 @@ async def _beside(parts: Parts) -> AsyncIterator[None]:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         await asyncio.to_thread(reconciler.stop)
-        # A cancelled task's thread goes on; it gives its connection back before the engine is closed.
+        # A cancelled task's thread keeps running; let it return its connection before the engine is closed.
         await asyncio.get_running_loop().shutdown_default_executor()
 
 
 @contextmanager
 def _started_parts_left_alone() -> Iterator[None]:
-    """Keep all that there is out of garbage collections.
+    """Exclude everything allocated so far from garbage collection.
 
-    None of it becomes garbage while the service runs, and looking through it takes a tenth of a second, in which nobody
-    is answered.
+    None of it becomes garbage while the service runs, and scanning it takes a tenth of a second, during which no
+    request is answered.
     """
     gc.freeze()
     try:

@@ -1,4 +1,4 @@
-"""Who is asking: an API key becomes the owner of what it makes; where there never was a key, nobody is asked."""
+"""Authentication: maps an API key to the owner of jobs and models; while no key has ever existed, none is required."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Caller:
     owner: str
     """Whose jobs and models the request may see."""
     key: str | None
-    """The SHA-256 of the key it came with; None while the service is open."""
+    """The SHA-256 of its API key; None while the service requires no key."""
 
 
 _LOCAL = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d*)?", re.IGNORECASE)
@@ -36,15 +36,15 @@ def caller_of(
 
     Args:
         authorization: the header, or None.
-        owners: the owner behind each valid key, by the key's SHA-256; None when the service is open.
-        reached_at: this machine's address that the request came in by; None for a unix socket. The settings
-            know only where the server was meant to listen, and its own command line may say otherwise.
-        called: the request's Host header. Without keys it has to name this machine: a page of another site
-            whose name was made to point here would otherwise read and do everything.
+        owners: the owner behind each valid key, by the key's SHA-256; None while the service requires no key.
+        reached_at: the local address at which the request arrived; None for a Unix socket. The settings only
+            know where the server was meant to listen, and uvicorn's command line may override that.
+        called: the request's Host header. Without keys it must name this machine: otherwise a web page from
+            another site could use DNS rebinding to control the service.
 
     Raises:
-        Unauthorized: the header carries no valid key, or there are no keys at all and the
-            request came from beyond this machine.
+        Unauthorized: the header carries no valid key; or there are no keys at all, and the request
+            arrived at a non-loopback address or names another host.
     """
     if owners is None:
         if reached_at is not None and not is_loopback(reached_at):
@@ -56,12 +56,12 @@ def caller_of(
         return Caller(NO_OWNER, None)
     scheme, _, key = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
-        msg = "this service asks for an API key; send one as 'Authorization: Bearer KEY'"
+        msg = "this service requires an API key; send one as 'Authorization: Bearer KEY'"
         raise Unauthorized(msg)
     digest = key_hash(key.strip())
-    # Every key is compared, so that the time taken says nothing about which one came close.
+    # Compare every key, so that the time taken does not reveal which one came close.
     found = [owner for known, owner in owners.items() if hmac.compare_digest(digest, known)]
     if not found:
-        msg = "the API key is not one of those that are valid here"
+        msg = "the API key is not valid"
         raise Unauthorized(msg)
     return Caller(found[0], digest)

@@ -1,4 +1,4 @@
-"""What routes ask for, as named types: a session, the owner, and the parts that the application made."""
+"""The routes' dependencies as named types: database sessions, the caller, path parameters and the shared parts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from service.schemas.models import ALIAS_PATTERN
 from store.errors import NotFound
 from store.ids import is_id
 
-_bearer = HTTPBearer(auto_error=False, description="Needed once the service has keys.")
+_bearer = HTTPBearer(auto_error=False, description="Required once the service has API keys.")
 _name = re.compile(ALIAS_PATTERN)
 _CALLER = "caller"
 
@@ -36,7 +36,7 @@ _IN_PROCESS = "testserver"
 
 
 def sign_in(scope: Scope, parts: Parts) -> Caller:
-    """Check and count a request's key, once, whoever asks first; who sent it.
+    """Check a request's key and count it against the rate limit, once per request; returns the caller.
 
     Raises:
         Unauthorized: it carries no valid key.
@@ -45,7 +45,7 @@ def sign_in(scope: Scope, parts: Parts) -> Caller:
     state: dict[str, Any] = scope.setdefault("state", {})
     if _CALLER not in state:
         address, port = scope.get("server") or (None, None)
-        # A unix socket has a path and no port, and a client in this very process has no socket at all.
+        # A Unix socket has no port, and a client in the same process has no socket at all.
         reached_at = None if port is None or address == _IN_PROCESS else address
         given = called = None
         for name, value in scope["headers"]:
@@ -62,10 +62,10 @@ def sign_in(scope: Scope, parts: Parts) -> Caller:
 
 
 class SignedInRoute(APIRoute):
-    """A route that asks for a key, before anything of the request's body is read or parsed."""
+    """A route that requires a key, and checks it before any of the request's body is read."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The framework's own handler, behind the check."""
+        """The framework's own handler, behind the key check."""
         handle = super().get_route_handler()
         takes_body = self.body_field is not None or "requestBody" in (self.openapi_extra or {})
 
@@ -79,7 +79,7 @@ class SignedInRoute(APIRoute):
 
 
 async def _caller(request: Request) -> Caller:
-    caller: Caller = request.scope["state"][_CALLER]  # only signed-in routes have one; any other fails here
+    caller: Caller = request.scope["state"][_CALLER]  # only set on signed-in routes; any other fails here
     return caller
 
 
@@ -94,7 +94,7 @@ async def _owner(request: Request) -> str:
 OwnerDep = Annotated[str, Depends(_owner)]
 
 SIGNED_IN: dict[str, Any] = {"route_class": SignedInRoute, "dependencies": [Depends(_bearer)]}
-"""For routers: every route asks for a key, and its documentation says so."""
+"""For routers: every route requires a key, and is documented accordingly."""
 
 
 def _session(parts: PartsDep) -> Iterator[Session]:
@@ -107,13 +107,13 @@ def _read_session(parts: PartsDep) -> Iterator[Session]:
         yield session
 
 
-# Closed when the route returns, not after the answer was sent: a slow reader keeps no connection.
+# Closed when the route returns, not after the response was sent: a slow client must not hold a database connection.
 SessionDep = Annotated[Session, Depends(_session, scope="function")]
 ReadSessionDep = Annotated[Session, Depends(_read_session, scope="function")]
 
 
 async def _job_id(job_id: Annotated[str, Path(description="A job's id.", examples=["job_06f2k4m8"])]) -> str:
-    if not is_id(job_id, "job"):  # which also keeps what no database text may hold away from it
+    if not is_id(job_id, "job"):  # also keeps characters that the database cannot store out of the query
         msg = f"there is no job {job_id!r}"
         raise NotFound(msg)
     return job_id
@@ -128,6 +128,6 @@ async def _model_name(
     return model
 
 
-# They run after the key was checked: without one, nobody learns what an id looks like.
+# These run after the key was checked, so that a caller without one does not learn what an id looks like.
 JobIdDep = Annotated[str, Depends(_job_id)]
 ModelNameDep = Annotated[str, Depends(_model_name)]

@@ -135,7 +135,7 @@ def test_the_bytes_of_one_image_may_be_the_body(client: httpx.Client, make_model
     answer = client.post(url, content=bytes([0, 0, 255, 0]), headers=headers).json()
     assert answer["predictions"][0]["goodness"] == [0.0, 0.0, 3.0]
     refused = problem(client.post(url, content=b"123", headers=headers), 422, "invalid_image")
-    assert refused["detail"] == "one image of this model is 4 bytes, one for each pixel, got 3"
+    assert refused["detail"] == "an image for this model has 4 bytes, one per pixel, got 3"
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_an_image_of_twenty_megapixels_is_refused_before_it_is_decoded(client: h
     [
         # 16,000,000 pixels each
         ([(4000, 4000)] * 4, "invalid_image", "images.0: this is not an image file"),
-        ([(4000, 4000)] * 5, "invalid_request", "images: the files of a request may have 64,000,000 pixels together, "),
+        ([(4000, 4000)] * 5, "invalid_request", "images: the files of a request may have 64,000,000 pixels in total, "),
         # 12,800,000 pixels each
         ([(4000, 3200)] * 5, "invalid_image", "images.0: this is not an image file"),
         ([(4000, 3200)] * 5 + [(1, 1)], "invalid_request", "images: the files of a request may have 64,000,000 pixels"),
