@@ -1,4 +1,4 @@
-"""Every request's id, its line in the log, its count in the metrics, and the answer when a route fails."""
+"""Access middleware: request ids, the access log, request metrics, and the response when a route fails."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ log = structlog.get_logger("intff.access")
 _levels = logging.getLogger("intff.access")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_process = uuid4().hex[:20]  # made up once, and a number for each request: sixteen random bytes take longer
+_process = uuid4().hex[:20]  # random once per process, then a counter: cheaper than a random id per request
 _numbers = count()
-_QUIET = {"/healthz", "/readyz", "/metrics"}  # asked every few seconds by machines
+_QUIET = {"/healthz", "/readyz", "/metrics"}  # polled every few seconds by probes and scrapers
 
 
 class Access:
-    """Around the whole framework; before it stands only `QuickPredictions`, which notes its own answers."""
+    """Middleware around the whole framework; only `QuickPredictions` runs before it, and logs its own answers."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
@@ -39,7 +39,7 @@ class Access:
             await self.app(scope, receive, send)
             return
         if scope["method"] == "HEAD":
-            scope = {**scope, "method": "GET"}  # the server, which keeps its own scope, leaves the body out
+            scope = {**scope, "method": "GET"}  # the server keeps its own scope, so it still omits the body
         began = perf_counter()
         request_id = id_of(scope)
         status = 0
@@ -55,12 +55,12 @@ class Access:
             try:
                 await self.app(scope, receive, noting_send)
             except ClientDisconnect:
-                pass  # in the middle of its body: there is nobody to answer, and nothing has failed
+                pass  # the client left while sending its body: there is nobody to answer, and nothing has failed
             except Exception:
                 log.exception("request_failed", method=scope["method"], path=scope["path"])
                 if status:
-                    raise  # half an answer is on its way: only closing the connection can tell
-                detail = f"the server failed; its log has more under the request id {request_id}"
+                    raise  # the response has begun: only closing the connection can signal the failure
+                detail = f"internal server error; details are in the server's log under request id {request_id}"
                 response = problem_response("internal_error", detail, scope["path"])
                 await response(scope, receive, noting_send)
             finally:
@@ -69,9 +69,9 @@ class Access:
 
 
 def note_answer(metrics: Metrics, scope: Scope, route: str, status: int, seconds: float, **more: str) -> None:
-    """Count an answered request, and write its line."""
+    """Record an answered request in the metrics and in the access log."""
     metrics.saw_request(scope["method"], route, status, seconds)
-    # Of thousands of predictions a second the metrics tell enough; their lines would fill the disk.
+    # At thousands of predictions a second, log lines would fill the disk; the metrics are enough.
     path = scope["path"].removeprefix(scope.get("root_path", ""))
     is_quiet = path in _QUIET or (route == PREDICT and status == HTTPStatus.OK)
     level = logging.DEBUG if is_quiet else logging.INFO
@@ -86,7 +86,7 @@ def note_answer(metrics: Metrics, scope: Scope, route: str, status: int, seconds
 
 
 def id_of(scope: Scope) -> str:
-    """The request's id: the one it came with, if that is harmless, else a new one."""
+    """The request's id: the one in its X-Request-Id header if that is well-formed, else a new one."""
     given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
     if _REQUEST_ID.fullmatch(given):
         return given

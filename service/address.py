@@ -8,22 +8,22 @@ import socket
 
 
 class ListenFailed(Exception):
-    """The address is taken, or not this machine's."""
+    """The address is in use, or does not belong to this machine."""
 
 
 def listen(host: str, port: int, *, or_any: bool = False) -> socket.socket:
     """Open the listening socket, which the API's process inherits.
 
-    The supervisor holds it, so that a port that is taken is noticed before anything starts, and
-    requests wait instead of failing while the API is started again.
+    The supervisor holds it, so that a port in use is noticed before anything starts, and requests
+    wait instead of failing while the API restarts.
 
     Args:
         host: a name or an address of this machine.
-        port: 0 takes a free one.
-        or_any: take a free port when this one is taken.
+        port: 0 picks a free one.
+        or_any: fall back to a free port if this one is in use.
 
     Raises:
-        ListenFailed: the port is taken, or the address is not this machine's.
+        ListenFailed: the port is in use, or the address does not belong to this machine.
     """
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -41,7 +41,7 @@ def listen(host: str, port: int, *, or_any: bool = False) -> socket.socket:
 
 
 def url_of(server: socket.socket) -> str:
-    """Where a program on this machine reaches the listening socket."""
+    """The URL at which programs on this machine reach the listening socket."""
     host, port = server.getsockname()[:2]
     if ipaddress.ip_address(host).is_unspecified:
         host = "127.0.0.1" if server.family == socket.AF_INET else "::1"

@@ -1,4 +1,4 @@
-"""The HTTP application: its middleware, its routes, and what runs beside them while it is up."""
+"""The HTTP application: its middleware, its routes, and its background tasks."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ log = structlog.get_logger("intff.service")
 
 
 class Application(FastAPI):
-    """FastAPI, with small predictions answered before it begins."""
+    """FastAPI, with a fast path for small predictions in front of it."""
 
     def __init__(self, metrics: Metrics, **about: Any) -> None:  # noqa: ANN401 -- the framework's own
         super().__init__(**about)
         self._quick = QuickPredictions(super().__call__, metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or live from start to end."""
+        """Answer one request, or run the lifespan."""
         scope["app"] = self
         if scope["type"] == "lifespan":
-            await self._live(scope, receive, send)
+            await self._run_lifespan(scope, receive, send)
         else:
             await self._quick(scope, receive, send)
 
-    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Say in a sentence why the service cannot start, where whoever starts it can do something about that."""
+    async def _run_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run startup and shutdown; a startup error that an operator can fix is logged as one sentence."""
 
         async def tell(message: Message) -> None:
-            error = sys.exc_info()[1]  # the framework tells of it from within its handler, with the whole traceback
+            error = sys.exc_info()[1]  # the framework sends the message inside its except block
             if message["type"] == "lifespan.startup.failed" and isinstance(error, IntffError | DBAPIError):
                 why = str(error.orig).strip() if isinstance(error, DBAPIError) else str(error)
                 message = {**message, "message": f"the service cannot start: {why}"}
@@ -69,7 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         settings: the configuration; read from the environment when absent.
 
     Raises:
-        SettingsError: a variable of the environment makes no sense.
+        SettingsError: an environment variable is invalid.
     """
     settings = settings or read_settings()
     metrics = Metrics()
@@ -77,7 +77,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         logs.set_up(settings)
-        # Its line for each request says less than ours, and two lines help nobody.
+        # Uvicorn's access log says less than ours, and one line per request is enough.
         uvicorn_access = logging.getLogger("uvicorn.access")
         uvicorn_access.handlers.clear()
         uvicorn_access.propagate = False
@@ -95,7 +95,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     app = Application(metrics, **openapi.ABOUT, lifespan=lifespan)
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
-    app.add_middleware(Access, metrics=metrics)  # added last, so outside the other
+    app.add_middleware(Access, metrics=metrics)  # added last, so it is the outermost
     errors.install(app)
     for routes in (jobs, events, plots, models, predictions, presets, health, documentation):
         app.include_router(routes.router)
@@ -107,7 +107,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 @asynccontextmanager
 async def _beside(parts: Parts) -> AsyncIterator[None]:
-    """The reconciler, the watcher and the keyring's reader, for as long as the application is up."""
+    """Run the reconciler, the watcher and the keyring's refresh while the application is up."""
     reconciler = Reconciler(parts.sessions, parts.publisher, parts.settings, parts.metrics)
     reconciler.start()
     running = [asyncio.create_task(each.run()) for each in (parts.watcher, parts.keyring)]
@@ -119,16 +119,16 @@ async def _beside(parts: Parts) -> AsyncIterator[None]:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         await asyncio.to_thread(reconciler.stop)
-        # A cancelled task's thread goes on; it gives its connection back before the engine is closed.
+        # A cancelled task's thread keeps running; let it return its connection before the engine is closed.
         await asyncio.get_running_loop().shutdown_default_executor()
 
 
 @contextmanager
 def _started_parts_left_alone() -> Iterator[None]:
-    """Keep all that there is out of garbage collections.
+    """Exclude everything allocated so far from garbage collection.
 
-    None of it becomes garbage while the service runs, and looking through it takes a tenth of a second, in which nobody
-    is answered.
+    None of it becomes garbage while the service runs, and scanning it takes a tenth of a second, during which no
+    request is answered.
     """
     gc.freeze()
     try:

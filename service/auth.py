@@ -1,4 +1,4 @@
-"""Who is asking: an API key becomes the owner of what it makes; where there never was a key, nobody is asked."""
+"""Authentication: maps an API key to the owner of jobs and models; while no key has ever existed, none is required."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ class Caller:
     owner: str
     """Whose jobs and models the request may see."""
     key: str | None
-    """The SHA-256 of the key it came with; None while the service is open."""
+    """The SHA-256 of its API key; None while the service requires no key."""
 
 
 class Way(NamedTuple):
-    """How a request came to this process; what matters only while the service is open."""
+    """How a request reached this process; it matters only while the service requires no key."""
 
     address: str | None = None
-    """This machine's address that it came in by; None for a unix socket. The settings know only where the server was
-    meant to listen, and its own command line may say otherwise."""
+    """The local address at which it arrived; None for a Unix socket. The settings only know where the server was meant
+    to listen, and uvicorn's command line may override that."""
     host: str | None = None
-    """Its Host header. Without keys it has to name this machine: a page of another site whose name was made to point
-    here would otherwise read and do everything."""
+    """Its Host header. Without keys it must name this machine: otherwise a web page from another site could use DNS
+    rebinding to control the service."""
     is_forwarded: bool = False
-    """Whether a proxy says that it passes on somebody else's request, who may be anywhere."""
+    """Whether a proxy forwarded it, so that the client may be anywhere."""
 
 
 IN_THIS_PROCESS = Way()
@@ -51,12 +51,12 @@ def caller_of(
 
     Args:
         authorization: the header, or None.
-        owners: the owner behind each valid key, by the key's SHA-256; None when the service is open.
-        way: how the request came.
+        owners: the owner behind each valid key, by the key's SHA-256; None while the service requires no key.
+        way: how the request reached this process.
 
     Raises:
-        Unauthorized: the header carries no valid key, or there are no keys at all and the
-            request came from beyond this machine.
+        Unauthorized: the header carries no valid key; or there are no keys at all, and the request
+            arrived at a non-loopback address, names another host, or was forwarded by a proxy.
     """
     if owners is None:
         if way.address is not None and not is_loopback(way.address):
@@ -71,12 +71,12 @@ def caller_of(
         return Caller(NO_OWNER, None)
     scheme, _, key = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
-        msg = "this service asks for an API key; send one as 'Authorization: Bearer KEY'"
+        msg = "this service requires an API key; send one as 'Authorization: Bearer KEY'"
         raise Unauthorized(msg)
     digest = key_hash(key.strip())
-    # Every key is compared, so that the time taken says nothing about which one came close.
+    # Compare every key, so that the time taken does not reveal which one came close.
     found = [owner for known, owner in owners.items() if hmac.compare_digest(digest, known)]
     if not found:
-        msg = "the API key is not one of those that are valid here"
+        msg = "the API key is not valid"
         raise Unauthorized(msg)
     return Caller(found[0], digest)

@@ -1,4 +1,4 @@
-"""Runs the requests that arrived at the same moment together: a model reads its weights once for all of them."""
+"""Batches predictions that arrive at the same moment, so that a model reads its weights once for all of them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from intff.predictions import Prediction
 from service.image_bodies import Floats
 from service.prediction import ServedModel
 
-_TURNS = 32  # of the event loop, that requests are gathered for after two came in the same one
+_TURNS = 32  # event loop iterations for which requests are batched after two arrived in the same one
 
 _Waiting = tuple[Floats, asyncio.Future[list[Prediction]]]
 
 
 class Batches:
-    """The requests of one event loop; nobody waits for a request that is not there yet.
+    """Micro-batching in one event loop; it never waits for a request that has not arrived yet.
 
-    The loop hands over everything that has arrived before it does what was asked of it since, so
-    a run that is put at the end of its list finds all of these requests waiting, and only these.
-    Where requests come one at a time, even that turn of the loop is spared.
+    The loop handles everything that has arrived before it runs callbacks scheduled meanwhile, so a
+    run scheduled with `call_soon` finds all of these requests waiting, and no others. While requests
+    come one at a time, even that extra iteration is skipped.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Batches:
         self._turns_together = 0
 
     async def predict(self, model: ServedModel, images: Floats) -> list[Prediction]:
-        """Classify images, together with those of others for the same model."""
+        """Classify images, in one batch with other requests for the same model."""
         loop = asyncio.get_running_loop()
         if self._turn_has_one:
             self._turns_together = _TURNS
@@ -55,7 +55,7 @@ class Batches:
         try:
             together = waiting[0][0] if len(waiting) == 1 else np.concatenate([images for images, _ in waiting])
             found = model.predict(together)
-        except Exception as error:  # noqa: BLE001 -- each request's own business
+        except Exception as error:  # noqa: BLE001 -- passed on to every waiting request
             for _, answer in waiting:
                 if not answer.done():
                     answer.set_exception(error)

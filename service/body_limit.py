@@ -1,4 +1,4 @@
-"""The largest and the slowest request body: refused by its declared length, by what has arrived, or by when."""
+"""Limits on a request body: its declared length, its actual length, and how slowly it arrives."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.problems import problem_response
 
 _LARGE = "/predict"  # the one route that takes images
-_MOST_ELSEWHERE = 2**20  # a job's request is a few kilobytes; parsing a larger one would keep all others waiting
+_MOST_ELSEWHERE = 2**20  # a job's request is a few kilobytes; parsing a larger one would block all other requests
 _FIRST_SECONDS = 20.0  # for a body's first bytes
-_BYTES_PER_SECOND = 16 * 1024  # slower than any line that people use; 32 MiB may take half an hour
+_BYTES_PER_SECOND = 16 * 1024  # slower than any real connection; 32 MiB may take half an hour
 
 
 class BodyRefused(HTTPException):
@@ -20,10 +20,10 @@ class BodyRefused(HTTPException):
 
 
 class BodyLimit:
-    """Middleware that stops reading a body that is too large or too slow; routes that read none are not concerned.
+    """Middleware that stops reading a body that is too large or too slow; routes that read no body are unaffected.
 
-    FastAPI's own limit answers in plain text when the length was declared; this one is a problem
-    document in each case.
+    FastAPI's own limit answers in plain text when the length was declared; this one always answers with
+    a problem document.
     """
 
     def __init__(self, app: ASGIApp, most: int) -> None:
@@ -48,7 +48,7 @@ class BodyLimit:
 
         async def limited_receive() -> Message:
             nonlocal arrived, is_whole
-            if answered or is_whole:  # streams listen for the client's going; its body no longer matters
+            if answered or is_whole:  # event streams listen for the client's disconnect; the body no longer matters
                 return await receive()
             if declared.isdigit() and int(declared) > most:
                 raise too_large
@@ -56,7 +56,7 @@ class BodyLimit:
                 async with asyncio.timeout_at(began + _FIRST_SECONDS + arrived / _BYTES_PER_SECOND):
                     message = await receive()
             except TimeoutError:
-                detail = f"the body came too slowly: {arrived:,} bytes in {_FIRST_SECONDS:.0f} seconds and more"
+                detail = f"the body arrived too slowly: {arrived:,} bytes in {_FIRST_SECONDS:.0f} seconds or more"
                 raise BodyRefused(408, detail, {"Connection": "close"}) from None
             arrived += len(message.get("body", b""))
             is_whole = not message.get("more_body", False)
@@ -71,7 +71,7 @@ class BodyLimit:
 
         try:
             await self.app(scope, limited_receive, noting_send)
-        except BodyRefused as refused:  # raised ahead of the framework, which handles all others
+        except BodyRefused as refused:  # raised outside the framework's own exception handlers
             code = "payload_too_large" if refused.status_code == too_large.status_code else "too_slow"
             response = problem_response(code, refused.detail, scope["path"], headers=refused.headers)
             await response(scope, receive, noting_send)

@@ -1,4 +1,4 @@
-"""A child process of the supervisor: started, watched, started again when it dies, and stopped."""
+"""A child process of the supervisor: started, watched, restarted when it dies, and stopped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 LOG_BYTES = 8 * 1024 * 1024
 FIRST_DELAY, LONGEST_DELAY = 0.5, 10.0
-# A child that lived this long was fine; its next death is a new story.
+# A child that lived this long was healthy: its next death counts as the first.
 SETTLED_SECONDS = 30.0
 
 PR_SET_PDEATHSIG = 1
@@ -23,7 +23,7 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class Child:
-    """One process in a group of its own, so that Ctrl-C in a terminal reaches the supervisor alone."""
+    """One process in its own process group, so that Ctrl-C in a terminal reaches only the supervisor."""
 
     def __init__(
         self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path, handles: Sequence[int] = ()
@@ -64,15 +64,15 @@ class Child:
         self._started = time.monotonic()
 
     def shorten_log(self) -> None:
-        """Lay a log that has grown long aside; a process that runs goes on at the new end of the same file."""
-        with suppress(OSError):  # there is none yet, or no room for two of them
+        """Rotate a long log by copying and truncating it; a running process keeps writing to the same file."""
+        with suppress(OSError):  # there is no log yet, or no disk space for a copy
             if self._log.stat().st_size > LOG_BYTES:
                 shutil.copyfile(self._log, self._log.with_suffix(".log.1"))
                 os.truncate(self._log, 0)
                 self._log_start = 0
 
     def died(self) -> int | None:
-        """The exit status when the process ended by itself since the last look, once; else None."""
+        """The exit status, once, if the process has ended by itself since the last call; else None."""
         if self._process is None or (status := self._process.poll()) is None:
             return None
         self._kill_group()
@@ -88,23 +88,23 @@ class Child:
         self._delay = min(self._delay * 2, LONGEST_DELAY)
 
     def start_again(self) -> bool:
-        """Start anew if the process is gone and its pause is over; whether it did."""
+        """Restart the process if it is gone and its back-off is over; whether it was started."""
         if self._process is not None or time.monotonic() < self._again_at:
             return False
         try:
             self.start()
-        except (OSError, subprocess.SubprocessError):  # too many processes, or no memory for one more: that passes
+        except (OSError, subprocess.SubprocessError):  # no room for another process: may be temporary
             self._pause()
             return False
         return True
 
     def ask_to_end(self) -> None:
-        """Tell the process to end in good order."""
+        """Ask the process to shut down cleanly."""
         if self._process is not None:
             self._process.terminate()
 
     def wait(self, deadline: float, is_urgent: Callable[[], bool]) -> bool:
-        """Wait for the process to end, kill it at the deadline or in a hurry; whether it ended by itself."""
+        """Wait for the process to end, and kill it at the deadline or when urgent; whether it ended by itself."""
         if self._process is None:
             return True
         while self._process.poll() is None and time.monotonic() < deadline and not is_urgent():
@@ -125,16 +125,16 @@ class Child:
             return ""
 
     def _kill_group(self) -> None:
-        """Leave no grandchild behind: the group's id is the child's, and nobody else's while one of them lives."""
+        """Leave no grandchild behind: the group's id is the child's, and is not reused while any member lives."""
         if self._process is None:
             return
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
+        except (ProcessLookupError, PermissionError):  # macOS raises the latter for a group of zombies
             return
 
 
 def _die_with_parent() -> None:
-    """Have the kernel end this child, cleanly, when the supervisor is killed (Linux)."""
+    """Have the kernel send this child a SIGTERM when the supervisor is killed (Linux only)."""
     if _libc is not None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

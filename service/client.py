@@ -22,7 +22,7 @@ from intff.spec import Problem
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 _ATTEMPTS = 6
-_FIRST_WAIT = 0.25  # seconds; doubled at every attempt, so that a restart of the service is sat out
+_FIRST_WAIT = 0.25  # seconds; doubled at every attempt, to outlast a restart of the service
 _EVENTS_SILENCE = 60.0  # the service sends a comment far more often while a stream is idle
 _CHUNK = 1 << 16
 _IMAGE_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
@@ -73,7 +73,7 @@ class ApiError(IntffError):
     ) -> None:
         lines = [f"{entry.field}: {entry.message}" for entry in problems]
         super().__init__("\n  ".join([message, *(line for line in lines if line not in message)]))
-        self.code = code  # type: ignore[misc]  # the code is the answer's own here, not the class's
+        self.code = code  # type: ignore[misc]  # the code comes from the response, not from the class
         self.status = status
         self.problems = tuple(problems)
 
@@ -107,7 +107,7 @@ class Client:
         priority: int | None = None,
         idempotency_key: str | None = None,
     ) -> Job:
-        """Submit a training job; asked again after a lost answer, the service still makes one job."""
+        """Submit a training job; a retry after a lost response does not create a second job."""
         optional = {"name": name, "metadata": metadata, "priority": priority}
         body = {"spec": dict(spec), **{key: value for key, value in optional.items() if value is not None}}
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
@@ -118,12 +118,12 @@ class Client:
         return cast("Job", self._json("GET", f"/v1/jobs/{job_id}"))
 
     def jobs(self, *, status: str | None = None, name: str | None = None, page: int | None = None) -> Iterator[Job]:
-        """All jobs, newest first, fetched page by page as they are asked for."""
+        """All jobs, newest first, fetched lazily page by page."""
         for job in self._pages("/v1/jobs", {"status": status, "name": name, "limit": page}):
             yield cast("Job", job)
 
     def move(self, job_id: str, move: Move) -> Job:
-        """Cancel, pause or resume a job; repeating one is harmless."""
+        """Cancel, pause or resume a job; repeating the call is harmless."""
         return cast("Job", self._json("POST", f"/v1/jobs/{job_id}/{move}"))
 
     def metrics(self, job_id: str) -> list[dict[str, Any]]:
@@ -135,10 +135,10 @@ class Client:
         return self._answer("GET", f"/v1/jobs/{job_id}/plot.{image}").content
 
     def events(self, job_id: str, *, last_event_id: str | None = None) -> Iterator[Event]:
-        """Follow a job to its end; a broken connection is taken up again where it broke.
+        """Follow a job to its end; a broken connection is resumed where it broke.
 
         Raises:
-            ApiError: the service refused, or stayed away for too long.
+            ApiError: the service refused, or was unreachable for too long.
         """
         failures = 0
         while True:
@@ -164,7 +164,7 @@ class Client:
             time.sleep(_FIRST_WAIT * 2**failures)
 
     def models(self, *, page: int | None = None) -> Iterator[dict[str, Any]]:
-        """All models, newest first, fetched page by page as they are asked for."""
+        """All models, newest first, fetched lazily page by page."""
         return self._pages("/v1/models", {"limit": page})
 
     def model(self, model: str) -> dict[str, Any]:
@@ -176,7 +176,7 @@ class Client:
         return self._json("PUT", f"/v1/aliases/{alias}", json={"model": model_id})
 
     def predict(self, model: str, images: Sequence[Any], *, scale: str | None = None) -> dict[str, Any]:
-        """Classify images given as nested lists (or anything with `tolist`, as numpy's arrays)."""
+        """Classify images given as nested lists (or anything with `tolist`, such as NumPy arrays)."""
         plain = [image.tolist() if hasattr(image, "tolist") else image for image in images]
         body = {"images": plain, **({"scale": scale} if scale else {})}
         return self._json("POST", f"/v1/models/{model}/predict", json=body)
@@ -187,7 +187,7 @@ class Client:
         return self._json("POST", f"/v1/models/{model}/predict", files=parts, params={"invert": invert})
 
     def download(self, model: str, artifact: str, target: Path) -> None:
-        """Save one of a model's files; `target` appears whole or not at all."""
+        """Save one of a model's files; `target` is written completely or not at all."""
         partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
         try:
             with self._stream("GET", f"/v1/models/{model}/artifacts/{artifact}") as response:
@@ -207,7 +207,7 @@ class Client:
             partial.unlink(missing_ok=True)
 
     def is_ready(self) -> bool:
-        """Whether the service answers and its parts are in reach."""
+        """Whether the service answers and reports that it is ready."""
         try:
             return self._http.get("/readyz").is_success
         except httpx.TransportError:
@@ -222,7 +222,7 @@ class Client:
             if response.status_code == httpx.codes.NO_CONTENT:
                 raise _NothingLeft
             for event in EventSource(response).iter_sse():
-                if event.data:  # without any it is a comment that keeps the connection open
+                if event.data:  # without data, it is a comment that keeps the connection open
                     yield Event(event.event, json.loads(event.data), event.id)
 
     def _pages(self, path: str, query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -238,12 +238,12 @@ class Client:
         return cast("dict[str, Any]", self._answer(method, path, **request).json())
 
     def _answer(self, method: str, path: str, **request: Any) -> httpx.Response:  # noqa: ANN401 -- httpx's own options
-        """Send a request, and send it again when the connection fails: every request here may be repeated."""
+        """Send a request, and retry it when the connection fails: every request here may be repeated."""
         for attempt in range(_ATTEMPTS):
             try:
                 response = self._http.request(method, path, **request)
             except httpx.TransportError as error:
-                # A service that never answered will hardly do so now; one that dropped us may be restarting.
+                # Without a connection there is probably no service; one that dropped the connection may be restarting.
                 if isinstance(error, httpx.ConnectError) or attempt == _ATTEMPTS - 1:
                     raise _unreachable(self.url, error) from error
                 time.sleep(_FIRST_WAIT * 2**attempt)
@@ -258,7 +258,7 @@ class Client:
 
 
 class _NothingLeft(Exception):
-    """The job's end was told already."""
+    """The client has already seen the job's last event."""
 
 
 def _require_success(response: httpx.Response) -> None:
@@ -270,7 +270,7 @@ def _require_success(response: httpx.Response) -> None:
         parts = [str(problem[part]) for part in ("title", "detail") if problem.get(part)]
         problems = [Problem(str(entry["field"]), str(entry["message"])) for entry in problem.get("errors") or ()]
         code = str(problem.get("code", "http_error"))
-    except (ValueError, AttributeError, KeyError, TypeError):  # not an answer of this service, a proxy's perhaps
+    except (ValueError, AttributeError, KeyError, TypeError):  # not a response of this service, perhaps a proxy's
         parts, problems, code = [f"{response.url} answered {response.status_code}"], [], "http_error"
     raise ApiError(": ".join(parts), code=code, status=response.status_code, problems=problems)
 

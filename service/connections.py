@@ -1,4 +1,4 @@
-"""One client's connection: uvicorn's own protocol, with limits on a request's head and on an answer's taking.
+"""One client's connection: uvicorn's HTTP protocol, with limits on request headers and on clients that do not read.
 
 `uvicorn service.app:app --http service.connections:Connection` uses it, as `intff serve` and the image do.
 """
@@ -13,29 +13,29 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.problems import problem_response
 
-# An idle connection is kept longer than clients (5 seconds, httpx) and proxies (60) keep theirs: who closes
-# first decides whether a request can be lost that was on its way at that moment.
+# An idle connection is kept longer than clients (httpx: 5 seconds) and proxies (60 seconds) keep theirs: if the
+# server closed it first, a request already on its way could be lost.
 SERVER_OPTIONS = ("--http", "service.connections:Connection", "--ws", "none", "--timeout-keep-alive", "65")
-"""Of uvicorn's command line, wherever the API is started."""
+"""Options of uvicorn's command line, wherever the API is started."""
 
 HEAD_SECONDS = 10.0
-"""From the first byte of a request, or from a connection's beginning, to the end of its headers."""
+"""Time limit from a connection's start, or a request's first byte, to the end of the headers."""
 HEAD_BYTES = 64 * 1024
 TAKING_SECONDS = 60.0
-"""In which who is answered takes something of what waits for him."""
+"""How long a client may read nothing of a response that is waiting for it."""
 
 _UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 class HeadTooLarge(ValueError):
-    """The request line and the headers have more than `HEAD_BYTES`; the parser turns this into a 400."""
+    """The request line and the headers exceed `HEAD_BYTES`; the parser turns this into a 400."""
 
 
 class Connection(HttpToolsProtocol):
-    """Closes on who sends half a head, a byte a second of one, or one without end, and on who takes no answer.
+    """Disconnects clients whose headers are incomplete, too slow or too large, and clients that do not read.
 
-    Each would keep memory and a file handle for as long as it likes.
+    Each of them would otherwise hold memory and a file descriptor for as long as it likes.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 -- uvicorn's own
@@ -47,34 +47,34 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        """Begin to wait for a request."""
+        """Start the timer for the first request's headers."""
         super().connection_made(transport)
         self._start_clock()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the clocks."""
+        """Cancel the timers."""
         self._stop_clock()
         self._stop_taking()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what arrived, unless the head is too large by now."""
+        """Parse what arrived, and refuse headers that have grown too large."""
         if not self._has_head:
             self._start_clock()
             data = _without_upgrade(data)
-        if self._is_in_head:  # the parser keeps an unfinished header to itself
+        if self._is_in_head:  # the parser does not report an unfinished header
             self._head_bytes += len(data)
         super().data_received(data)
         if self._is_in_head and self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response("The request's head is too large.")
+            self.send_400_response("The request headers are too large.")
 
     def on_message_begin(self) -> None:
-        """A request's first byte is here."""
+        """Start counting the bytes of a request's headers."""
         super().on_message_begin()
         self._is_in_head, self._head_bytes = True, 0
 
     def on_headers_complete(self) -> None:
-        """The head is whole: the application goes on."""
+        """Stop the timer, and let the application handle the request."""
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > HEAD_BYTES:
             raise HeadTooLarge
@@ -83,22 +83,22 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """What comes now is the next request's head."""
+        """Expect the next request's headers from now on."""
         super().on_message_complete()
         self._has_head = False
 
     def pause_writing(self) -> None:
-        """There is more to be taken than the connection will hold: from now on somebody has to take it."""
+        """The write buffer is full: start checking that the client reads."""
         super().pause_writing()
         self._watch_taking()
 
     def resume_writing(self) -> None:
-        """Nearly all of it was taken."""
+        """The write buffer has drained: stop checking."""
         super().resume_writing()
         self._stop_taking()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP, as a problem document like any other refusal, and close."""
+        """Answer what is not HTTP with a problem document, and close."""
         problem = problem_response("malformed_request", msg, "/")
         head = [b"HTTP/1.1 400 Bad Request", *(name + b": " + value for name, value in problem.raw_headers)]
         self.transport.write(b"\r\n".join([*head, b"connection: close", b"", bytes(problem.body)]))
@@ -138,10 +138,9 @@ class Connection(HttpToolsProtocol):
 
 
 def _without_upgrade(data: bytes) -> bytes:
-    """The same head without an offer to go over to another protocol, which a server may ignore (RFC 9110, 7.8).
+    """Remove the Upgrade header, which a server may ignore (RFC 9110, section 7.8): the parser would drop the body.
 
-    This one speaks no other, but the parser would leave out the request's body. Java's HTTP client, for one, offers
-    HTTP/2 with its first request.
+    Java's HTTP client, for one, offers to upgrade to HTTP/2 in its first request.
     """
     end = data.find(b"\r\n\r\n")
     head = data if end < 0 else data[:end]

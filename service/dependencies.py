@@ -1,4 +1,4 @@
-"""What routes ask for, as named types: a session, the owner, and the parts that the application made."""
+"""The routes' dependencies as named types: database sessions, the caller, path parameters and the shared parts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from service.schemas.models import ALIAS_PATTERN
 from store.errors import NotFound
 from store.ids import is_id
 
-_bearer = HTTPBearer(auto_error=False, description="Needed once the service has keys.")
+_bearer = HTTPBearer(auto_error=False, description="Required once the service has API keys.")
 _name = re.compile(ALIAS_PATTERN)
 _CALLER = "caller"
 _OF_PROXIES = {b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"}
@@ -38,14 +38,14 @@ async def _path_prefix(request: Request) -> str:
 
 
 PathPrefixDep = Annotated[str, Depends(_path_prefix)]
-"""What a proxy has taken off the path (uvicorn's --root-path): it stands before every path that a client is told."""
+"""The path prefix that a proxy removes (uvicorn's --root-path); every path in a response must begin with it."""
 
 _IN_PROCESS = "testserver"
 """What FastAPI's TestClient gives as the server's address; a real server gives its socket's."""
 
 
 def sign_in(scope: Scope, parts: Parts) -> Caller:
-    """Check and count a request's key, once, whoever asks first; who sent it.
+    """Check a request's key and count it against the rate limit, once per request; returns the caller.
 
     Raises:
         Unauthorized: it carries no valid key.
@@ -56,7 +56,7 @@ def sign_in(scope: Scope, parts: Parts) -> Caller:
         address, port = scope.get("server") or (None, None)
         is_in_process = address == _IN_PROCESS
         given = None
-        way = Way(address=None if port is None or is_in_process else address)  # a unix socket has a path and no port
+        way = Way(address=None if port is None or is_in_process else address)  # a Unix socket has a path and no port
         for name, value in scope["headers"]:
             if name == b"authorization":
                 given = value.decode("latin-1")
@@ -73,10 +73,10 @@ def sign_in(scope: Scope, parts: Parts) -> Caller:
 
 
 class SignedInRoute(APIRoute):
-    """A route that asks for a key, before anything of the request's body is read or parsed."""
+    """A route that requires a key, and checks it before any of the request's body is read."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The framework's own handler, behind the check."""
+        """The framework's own handler, behind the key check."""
         handle = super().get_route_handler()
         takes_body = self.body_field is not None or "requestBody" in (self.openapi_extra or {})
 
@@ -90,7 +90,7 @@ class SignedInRoute(APIRoute):
 
 
 async def _caller(request: Request) -> Caller:
-    caller: Caller = request.scope["state"][_CALLER]  # only signed-in routes have one; any other fails here
+    caller: Caller = request.scope["state"][_CALLER]  # only set on signed-in routes; any other fails here
     return caller
 
 
@@ -105,7 +105,7 @@ async def _owner(request: Request) -> str:
 OwnerDep = Annotated[str, Depends(_owner)]
 
 SIGNED_IN: dict[str, Any] = {"route_class": SignedInRoute, "dependencies": [Depends(_bearer)]}
-"""For routers: every route asks for a key, and its documentation says so."""
+"""For routers: every route requires a key, and is documented accordingly."""
 
 
 def _session(parts: PartsDep) -> Iterator[Session]:
@@ -118,13 +118,13 @@ def _read_session(parts: PartsDep) -> Iterator[Session]:
         yield session
 
 
-# Closed when the route returns, not after the answer was sent: a slow reader keeps no connection.
+# Closed when the route returns, not after the response was sent: a slow client must not hold a database connection.
 SessionDep = Annotated[Session, Depends(_session, scope="function")]
 ReadSessionDep = Annotated[Session, Depends(_read_session, scope="function")]
 
 
 async def _job_id(job_id: Annotated[str, Path(description="A job's id.", examples=["job_06f2k4m8"])]) -> str:
-    if not is_id(job_id, "job"):  # which also keeps what no database text may hold away from it
+    if not is_id(job_id, "job"):  # also keeps characters that the database cannot store out of the query
         msg = f"there is no job {job_id!r}"
         raise NotFound(msg)
     return job_id
@@ -139,6 +139,6 @@ async def _model_name(
     return model
 
 
-# They run after the key was checked: without one, nobody learns what an id looks like.
+# These run after the key was checked, so that a caller without one does not learn what an id looks like.
 JobIdDep = Annotated[str, Depends(_job_id)]
 ModelNameDep = Annotated[str, Depends(_model_name)]

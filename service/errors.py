@@ -1,4 +1,4 @@
-"""The errors of HTTP itself, and the handlers that turn every error of the project into a problem document."""
+"""HTTP-level errors, and the handlers that turn every error into a problem document."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class UnsupportedMediaType(IntffError):
 
 
 class InvalidRequest(IntffError):
-    """A field of the request that no schema could refuse; `field` names it."""
+    """A field of the request is invalid in a way that no schema could detect; `field` names it."""
 
     code: ClassVar[str] = "invalid_request"
 
@@ -58,7 +58,7 @@ class InvalidRequest(IntffError):
 
 
 class ModelCorrupt(IntffError):
-    """A model's stored files are not those that were published."""
+    """A model's stored files are not the ones that were published."""
 
     code: ClassVar[str] = "model_corrupt"
 
@@ -86,20 +86,20 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         # FastAPI answers 400 when the body could not be parsed; the cause says why.
         cause = error.__cause__
         nested = isinstance(cause, RecursionError)
-        message = "the JSON is nested too deep" if nested else f"the body cannot be read: {cause or error.detail}"
+        message = "the JSON is nested too deeply" if nested else f"the body cannot be read: {cause or error.detail}"
         return problem_response(code, message, path, errors=[Problem("body", message)])
     detail = str(error.detail)
     if code == "not_found" and detail == HTTPStatus.NOT_FOUND.phrase:
         detail = f"there is no route {path}; /docs lists them"
     if code == "method_not_allowed":
         allowed = ", ".join(_methods_here(request))
-        detail = f"{request.method} is not possible here; allowed: {allowed}"
+        detail = f"{request.method} is not supported here; allowed: {allowed}"
         return problem_response(code, detail, path, headers={"Allow": allowed})
     return problem_response(code, detail, path, headers=error.headers)
 
 
 def _methods_here(request: Request) -> list[str]:
-    """The methods of every route of this path; the framework names those of the first one only."""
+    """The methods of all routes with this path; the framework only reports those of the first one."""
     found: set[str] = set()
     for route in iter_route_contexts(request.app.routes):
         if route.methods and route.path_regex and route.path_regex.fullmatch(request.url.path):
@@ -133,7 +133,7 @@ async def _on_intff_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, IntffError)
     code = error.code if error.code in KINDS else "internal_error"
     if code == "internal_error":
-        raise error  # not an answer to anybody: the access log tells of it, and answers 500
+        raise error  # not meant for clients: `Access` logs it and answers 500
     kind = KINDS[code]
     headers = dict(getattr(error, "headers", {}))
     if kind.status == HTTPStatus.UNAUTHORIZED:

@@ -12,11 +12,11 @@ from service.client import ApiError, Client, Job
 
 POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 120.0
-"""How long the service may be away before a run is given up; the job itself goes on there."""
+"""How long the service may be unreachable before a run is given up; the job itself continues there."""
 
 
 class JobRunner:
-    """Executes runs as jobs; a run that was submitted before is found again and not submitted twice."""
+    """Executes runs as jobs; a run that was submitted before is found again instead of submitted twice."""
 
     def __init__(self, url: str, api_key: str | None) -> None:
         self._url = url
@@ -60,7 +60,7 @@ class JobRunner:
 
 
 def _submitted(client: Client, spec: TrainSpec, name: str) -> Job:
-    """The job of an earlier call, unless it ended without an outcome; then, or if there is none, a new one."""
+    """The job of an earlier call, or a new one if there is none or it ended without an outcome."""
     for number in count(1):
         job = client.submit(
             spec.model_dump(mode="json"),
@@ -73,5 +73,5 @@ def _submitted(client: Client, spec: TrainSpec, name: str) -> Job:
 
 
 def _is_final(job: Job) -> bool:
-    """Whether an ended job would end the same way again: with a model, or diverged."""
+    """Whether a finished job would finish the same way again: it succeeded or diverged."""
     return job["status"] == "succeeded" or (job["error"] or {}).get("code") == "diverged"

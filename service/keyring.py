@@ -1,4 +1,4 @@
-"""The API keys that one process knows: those of its settings, and those of the database, read again all the time."""
+"""The API keys that one process accepts: those in its settings, and those in the database, which it keeps polling."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from store.settings import Settings
 
 log = structlog.get_logger("intff.keys")
 
-_READ_SECONDS = 0.5  # how long a key that was revoked still works, and a new one does not
-_NOTE_SECONDS = 20.0  # between two writes of which keys were used
-_STALE_SECONDS = 30.0  # while the database is away, what was read last holds so long
+_READ_SECONDS = 0.5  # how long a revoked key still works, and a new one does not yet
+_NOTE_SECONDS = 20.0  # between two updates of which keys were used
+_STALE_SECONDS = 30.0  # how long the last read stays valid while the database is unreachable
 
 
 class Keyring:
-    """Checks keys without asking the database; `read` is called once before the first check."""
+    """Checks keys without asking the database; `read` must be called before the first check."""
 
     def __init__(self, settings: Settings, sessions: Sessions, read_sessions: Sessions) -> None:
         self._configured = {digest: digest for digest in settings.api_keys}
@@ -36,7 +36,7 @@ class Keyring:
 
     @property
     def is_open(self) -> bool:
-        """Whether there never was a key, so that nobody is asked for one."""
+        """Whether there has never been a key, so that none is required."""
         return not self._configured and not self._known.has_any
 
     def caller_of(self, authorization: str | None, way: Way = IN_THIS_PROCESS) -> Caller:
@@ -44,7 +44,7 @@ class Keyring:
 
         Raises:
             Unauthorized: it carries no valid key.
-            Unavailable: it carries one that only the database could know, which has been away too long.
+            Unavailable: only the database could know its key, and has been unreachable for too long.
         """
         if self.is_open:
             return caller_of(authorization, None, way)
@@ -57,14 +57,14 @@ class Keyring:
         return caller
 
     def still_knows(self, caller: Caller) -> bool:
-        """Whether who was let in would be let in now, by what was read last.
+        """Whether an accepted caller would still be accepted, according to the last read.
 
-        However long ago that was: while the database is away nobody is sent away whom it did not revoke.
+        However old that read is: while the database is unreachable, only callers known to be revoked are refused.
         """
         return self.is_open if caller.key is None else caller.key in self._owners
 
     def read(self) -> None:
-        """Take over the keys as the database has them, and tell it which were used."""
+        """Read the keys from the database, and record there which were used."""
         began = monotonic()
         with self._read_sessions() as session:
             known = queries.known_keys(session)
@@ -76,7 +76,7 @@ class Keyring:
                 queries.note_use(session, used)
 
     async def run(self) -> None:
-        """Read again and again, for as long as the process lives."""
+        """Keep re-reading for as long as the process lives."""
         failing = False
         while True:
             await asyncio.sleep(_READ_SECONDS)
@@ -92,5 +92,5 @@ class Keyring:
         try:
             return caller_of(authorization, self._configured)
         except Unauthorized as error:
-            msg = "the database that knows the API keys cannot be reached; try again"
+            msg = "the database with the API keys cannot be reached; try again"
             raise Unavailable(msg) from error

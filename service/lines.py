@@ -1,4 +1,4 @@
-"""Work that takes long goes to threads of its own, behind a line of limited length."""
+"""Bounded queues for slow work, which runs in dedicated threads."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ _COME_BACK_SECONDS = 5.0
 
 
 class Line:
-    """One kind of work: so many pieces at once, so many waiting, and who comes then is sent away.
+    """A bounded queue for one kind of work; when it is full, further work is refused.
 
-    Counted here, not by the limiter: it knows of a piece only a turn of the event loop after it came.
+    The count is kept here and not taken from the limiter, which lags by one iteration of the event loop.
 
     Args:
-        threads: how many pieces are done at once, whatever else the process does.
+        threads: how many tasks run at once, whatever else the process does.
         most_waiting: how many more may wait.
-        what: what waits, for the message: `64 predictions are waiting`.
+        what: what is waiting, for the message: `64 predictions are waiting`.
     """
 
     def __init__(self, threads: int, most_waiting: int, what: str) -> None:
         self.threads = threads
         self.most_waiting = most_waiting
         self.inside = 0
-        """Pieces that are being done, or wait."""
+        """Tasks that are running or waiting."""
         self._what = what
         self._limiter = anyio.CapacityLimiter(threads)
 
     async def run(self, work: Callable[[], Given]) -> Given:
-        """Do a piece in a thread, after those that came before.
+        """Run a task in a thread, after those that came before it.
 
         Raises:
             RateLimited: too many are waiting.
         """
         if self.inside >= self.threads + self.most_waiting:
-            msg = f"{self.most_waiting} {self._what} are waiting already; try again"
+            msg = f"{self.most_waiting} {self._what} are already waiting; try again"
             raise RateLimited(msg, _COME_BACK_SECONDS)
         self.inside += 1
         try:

@@ -1,4 +1,4 @@
-"""One supervisor per home folder: a lock that the kernel drops only when the last process of a run is gone."""
+"""One supervisor per home folder: a lock that the kernel releases only when the last process of a run is gone."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LOCK = "serve.lock"
-"""Its file in the home folder."""
+"""The lock file in the home folder."""
 
 
 class HomeInUse(Exception):
-    """Another `intff serve` works in this home folder."""
+    """Another `intff serve` uses this home folder."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a home, as far as is known."""
+    """Who holds a home folder's lock, as far as is known."""
 
     pid: int | None = None
     url: str | None = None
@@ -29,9 +29,9 @@ class Holder:
 class HomeLock:
     """The lock on a home folder, with a note of who holds it.
 
-    Children inherit the handle, and a lock belongs to all holders of its handle. So after a
-    supervisor was killed the home stays locked until its children have stopped too, and two
-    brokers never write to one append-only file.
+    Children inherit the file descriptor, and with it the lock. So after a supervisor is killed, the
+    home stays locked until its children have stopped too, and two brokers never write to the same
+    append-only file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,7 +42,7 @@ class HomeLock:
         """Take the lock, waiting for the children of a run whose supervisor is gone.
 
         Raises:
-            HomeInUse: a supervisor that is alive holds it, or its children would not stop.
+            HomeInUse: a live supervisor holds it, or the children of a dead one did not stop.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -69,13 +69,13 @@ class HomeLock:
         self.note(None)
 
     def note(self, url: str | None) -> None:
-        """Write down who holds the lock and where it serves."""
+        """Record who holds the lock and where it serves."""
         content = json.dumps({"pid": os.getpid(), "url": url}).encode()
         os.ftruncate(self.handle, 0)
         os.pwrite(self.handle, content, 0)
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self.handle >= 0:
             os.ftruncate(self.handle, 0)
             os.close(self.handle)
@@ -83,7 +83,7 @@ class HomeLock:
 
 
 def holder_of(path: Path) -> Holder:
-    """Who noted itself in the lock file; nothing is known of a holder that has just begun."""
+    """The holder recorded in the lock file; one that has only just started is not recorded yet."""
     try:
         return Holder(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics; each application has a registry of its own."""
+"""The metrics that Prometheus reads at /metrics; each application has its own registry."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from store.statuses import JobStatus
 
-_FRESH_SECONDS = 5.0  # jobs are counted at most so often, however many scrapers there are
+_FRESH_SECONDS = 5.0  # jobs are counted at most this often, however many scrapers there are
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -21,7 +21,7 @@ Count = Callable[[], tuple[Mapping[JobStatus, int], Mapping[str, int]]]
 
 
 class Metrics:
-    """Counters of one API process, and the gauges that are read from the database when asked."""
+    """Counters of one API process, and gauges that are read from the database when scraped."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -46,13 +46,13 @@ class Metrics:
 
     def saw_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request; `route` is the template, so that ids do not become labels."""
-        method = method if method in _METHODS else "other"  # a client may invent any number of them
+        method = method if method in _METHODS else "other"  # clients may invent any number of methods
         counter, histogram = self._of(method, route, status)
         counter.inc()
         histogram.observe(seconds)
 
     def _of(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
-        """One kind of request's own counter and histogram: finding them by their labels takes longer than counting."""
+        """The counter and histogram of one kind of request, cached: a lookup by label takes longer than counting."""
         found = self._kinds.get((method, route, status))
         if found is None:
             found = self._requests.labels(method, route, str(status)), self._latency.labels(method, route)
@@ -68,7 +68,7 @@ class Metrics:
         self._reconciled.labels(action).inc(jobs)
 
     def watch_jobs(self, count: Count) -> None:
-        """Ask for the number of jobs by status, and of waiting ones by queue, when scraped."""
+        """Set the function that counts jobs by status, and waiting jobs by queue, when scraped."""
         self._jobs.count = count
 
     def page(self) -> bytes:
@@ -83,11 +83,11 @@ class _Jobs(Collector):
         self._until = 0.0
 
     def describe(self) -> list[Metric]:
-        """Say nothing, so that registering does not count jobs."""
+        """Describe nothing, so that registering this collector does not count jobs."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """The counts, as fresh as `_FRESH_SECONDS`."""
+        """The counts, at most `_FRESH_SECONDS` old."""
         if self.count is not None and monotonic() >= self._until:
             by_status, waiting = self.count()
             self._counted = [

@@ -1,4 +1,4 @@
-"""The stored files of a model, opened only when they are what was published."""
+"""The stored files of a model, served only if they are the ones that were published."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ModelFile:
 def open_file(artifacts: Artifacts, model: Model, name: str) -> ModelFile:
     """Open a file that the manifest names, or the manifest itself.
 
-    It is read twice, for its hash and for the answer: a file that is sent with 200 is the published one.
+    It is read twice, for its hash and for the response, so that a 200 always delivers the published file.
 
     Raises:
         NotFound: the model has no such file.
@@ -71,7 +71,7 @@ def read_graph(artifacts: Artifacts, model: Model) -> bytes:
 
 
 def _manifest(artifacts: Artifacts, model: Model) -> ModelFile:
-    """The manifest cannot hold its own hash; the database has what it must say."""
+    """Open the manifest, which cannot contain its own hash, after comparing it with the copy in the database."""
     with _open(artifacts, model, MANIFEST) as opened:
         content = opened.read()
     try:

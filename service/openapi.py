@@ -1,4 +1,4 @@
-"""The OpenAPI document: what it says of the whole, and the problem schema that every error shares."""
+"""The OpenAPI document: its general description, and the problem schema that every error shares."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ ABOUT: dict[str, Any] = {
     "version": version("intff"),
     "summary": "Train networks with the Integrated Forward-Forward algorithm, and classify images with them.",
     "description": (
-        "Submit a training job, watch it, and ask the model it publishes for one goodness per label. "
+        "Submit a training job, watch it, and query the model it publishes for one goodness per label. "
         "Errors are RFC 9457 problem documents with a stable `code`."
     ),
     "openapi_tags": [
         {"name": "jobs", "description": "Training runs."},
-        {"name": "models", "description": "What succeeded jobs publish, and names for it."},
+        {"name": "models", "description": "Models published by succeeded jobs, and their aliases."},
         {"name": "predictions", "description": "Classifying images."},
-        {"name": "presets", "description": "Training specs by name."},
+        {"name": "presets", "description": "Named training specs."},
         {"name": "service", "description": "Health and metrics."},
     ],
     "docs_url": None,  # `service.routes.documentation` has one that works without the internet
@@ -33,7 +33,7 @@ ABOUT: dict[str, Any] = {
 
 
 def install(app: FastAPI) -> None:
-    """Let the application describe itself, with the schema that its errors name."""
+    """Make the application describe itself, including the schema that its errors refer to."""
 
     def document() -> dict[str, Any]:
         described = whole()
@@ -61,7 +61,7 @@ def install(app: FastAPI) -> None:
 
 
 def _without_keys(described: dict[str, Any]) -> dict[str, Any]:
-    """The document of a service that asks for no key: with one it would promise a 401 that never comes."""
+    """The document of a service that requires no key: declaring one would promise a 401 that never comes."""
     paths = {
         path: {
             method: {name: value for name, value in operation.items() if name != "security"}
@@ -73,7 +73,7 @@ def _without_keys(described: dict[str, Any]) -> dict[str, Any]:
 
 
 def _drop_foreign_errors(described: dict[str, Any]) -> None:
-    """Take out the framework's own 422, which it lists for every path parameter and which is never sent."""
+    """Remove the framework's own 422, which it lists for every path parameter but which is never sent."""
     for operations in described["paths"].values():
         for operation in operations.values():
             if "application/json" in operation["responses"].get("422", {}).get("content", {}):
@@ -83,7 +83,7 @@ def _drop_foreign_errors(described: dict[str, Any]) -> None:
 
 
 def _add_examples(described: dict[str, Any]) -> None:
-    """Show what each success looks like. Said beside the routes, the framework would leave out every null of them."""
+    """Add an example to each success. FastAPI would drop the nulls of an example that is given with a route."""
     for operations in described["paths"].values():
         for operation in operations.values():
             example = EXAMPLES.get(operation["operationId"])

@@ -26,7 +26,7 @@ from store.database import Sessions, connect, read_sessions, sessions
 from store.queue import celery_app
 from store.settings import Settings
 
-# That may wait; who would wait longer asks again.
+# How many may wait; beyond that, clients are told to try again.
 _MOST_PREDICTIONS = 64  # each keeps its body in memory, up to 32 MiB
 _MOST_DRAWINGS = 32  # each takes about half a second
 
@@ -38,9 +38,9 @@ class Parts:
     settings: Settings
     engine: Engine
     sessions: Sessions
-    """Of sessions that write."""
+    """Makes sessions that write."""
     read_sessions: Sessions
-    """Of sessions that only read."""
+    """Makes sessions that only read."""
     keyring: Keyring
     rate_limit: RateLimit
     stream_limit: StreamLimit
@@ -53,16 +53,16 @@ class Parts:
     readiness: Readiness
     image_limits: ImageLimits
     predictions: Line
-    """Large ones, as many at once as there are cores: they must not keep every other route waiting."""
+    """For large predictions, as many at once as there are cores: they must not block every other route."""
     drawings: Line
-    """One at a time."""
+    """For figures, one at a time."""
 
 
 @contextmanager
 def open_parts(settings: Settings, metrics: Metrics) -> Iterator[Parts]:
-    """Prepare the parts; inside a running event loop. No connection is opened before its first use."""
+    """Prepare the parts; requires a running event loop. Connections are opened on first use."""
     engine = connect(settings.database_url)
-    # Without a broker of its own, the one that `intff serve` runs for the same home is meant.
+    # If no broker is configured, use the one that `intff serve` runs for the same home.
     broker_url = settings.broker_url or f"redis+socket://{socket_folder(settings.home) / 'valkey.sock'}"
     broker = celery_app(broker_url)
     artifacts = Artifacts(settings.artifacts_url)

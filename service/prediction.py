@@ -28,7 +28,7 @@ log = structlog.get_logger("intff.prediction")
 
 Floats = NDArray[np.float32]
 
-_MOST_MODELS = 32  # in memory; a model of the default limits takes at most 200 MB, a usual one 1 MB
+_MOST_MODELS = 32  # in memory; a model within the default limits takes at most 200 MB, a typical one 1 MB
 _ALIAS_SECONDS = 0.1  # how long another process's change of an alias may go unseen
 _BATCH = 128  # images in one run: each label's variant of each image is in memory at once
 
@@ -44,10 +44,10 @@ class ServedModel:
     session: Any  # ONNX Runtime ships no types
     outputs: tuple[str, ...]
     seconds_per_image: float
-    """As measured when it was loaded; tells whether an answer may be computed in the event loop."""
+    """Measured when it was loaded; decides whether an answer may be computed in the event loop."""
 
     def predict(self, images: Floats) -> list[Prediction]:
-        """Classify images of 0 to 1, [N, C, H, W]."""
+        """Classify images, [N, C, H, W], from 0 to 1."""
         found: list[Prediction] = []
         for start in range(0, len(images), _BATCH):
             values = self.session.run(self.outputs, {"images": images[start : start + _BATCH]})
@@ -56,7 +56,10 @@ class ServedModel:
 
 
 class Predictor:
-    """The models of one API process; all but `forget_aliases` and `heard_of` is called in the event loop."""
+    """The models of one API process.
+
+    All methods but `forget_aliases` and `heard_of` must be called in the event loop.
+    """
 
     def __init__(self, sessions: Sessions, artifacts: Artifacts, most_models: int = _MOST_MODELS) -> None:
         self._sessions = sessions
@@ -71,7 +74,7 @@ class Predictor:
         self._alias_lock = Lock()
 
     async def find(self, name: str, owner: str) -> ServedModel:
-        """A model by its id or an alias; without the database when it is in memory.
+        """A model by its id or an alias; one in memory is found without the database.
 
         Raises:
             NotFound: there is none, or it is another owner's.
@@ -82,18 +85,18 @@ class Predictor:
             return model
         model_id = name if is_id(name, "model") else self._known_alias(name, owner)
         if model_id is None:
-            # Who asks after a change of an alias must not get the answer to a question from before it.
+            # A lookup that starts after an alias has changed must not share the result of one that started before.
             key = (owner, name, self._alias_generation)
             model_id = await self._resolving.ask(key, partial(asyncio.to_thread, self._resolve, name, owner))
         model = self._models.get(model_id)
         if model is None or model.owner != owner:
-            # Another owner's question is another one, for its answer is that there is no such model; unless it is
-            # the first key's, which has what was made before.
+            # The owner is part of the key: for another owner there is no such model. The database decides, since the
+            # first API key takes over the models that were made without one.
             model = await self._loading.ask((model_id, owner), partial(self._load_and_keep, model_id, owner))
         return model
 
     def at_hand(self, name: str, owner: str) -> ServedModel | None:
-        """The same, if it is in memory and the owner's; without waiting for anything."""
+        """The same model if it is in memory and belongs to the owner, else None; never waits."""
         model_id = name if name in self._models else self._known_alias(name, owner)
         model = self._models.get(model_id) if model_id else None
         if model is None or model.owner != owner:
@@ -102,13 +105,13 @@ class Predictor:
         return model
 
     def forget_aliases(self) -> None:
-        """Look every alias up again; called after a change of one, from any thread."""
+        """Drop all cached aliases; called after one has changed, from any thread."""
         with self._alias_lock:
             self._alias_generation += 1
             self._aliases.clear()
 
     def heard_of(self, model_id: str | None) -> None:
-        """A client of this process is about to be told of a model; if it is the newest, `latest` has to be it."""
+        """Note that a client is about to be told of a model: if it is the newest, `latest` must point at it."""
         if model_id is not None and model_id > self._newest:  # ids rise with time
             self._newest = model_id
             self.forget_aliases()
@@ -122,9 +125,9 @@ class Predictor:
         with self._sessions() as session:
             model_id = queries.get_model(session, name, owner=owner).id
         with self._alias_lock:
-            # A change that came between the look and now would otherwise be hidden by what was seen before it.
+            # Do not cache the old target of an alias that has changed since the lookup.
             if generation == self._alias_generation:
-                if len(self._aliases) >= 1000:  # noqa: PLR2004 -- far more than in use; expired ones go with the rest
+                if len(self._aliases) >= 1000:  # noqa: PLR2004 -- far more than are in use; most have expired
                     self._aliases.clear()
                 self._aliases[owner, name] = (model_id, began + _ALIAS_SECONDS)
         return model_id
@@ -142,12 +145,12 @@ class Predictor:
         began = perf_counter()
         graph = read_graph(self._artifacts, row)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # requests are the parallelism; threads of one run would fight over the cores
+        options.intra_op_num_threads = 1  # requests run in parallel; more threads per run would compete for cores
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
             loaded = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its own classes, one for each way in which a graph can be wrong
+        except Exception as error:  # ONNX Runtime has its own class for each way a graph can be invalid
             msg = f"{GRAPH} of {row.id!r} cannot be loaded: {error}"
             raise ModelCorrupt(msg) from error
         shape = tuple(row.manifest["image_shape"])
@@ -171,4 +174,4 @@ def _measure(session: Any, shape: tuple[int, ...]) -> float:  # noqa: ANN401 -- 
         began = perf_counter()
         session.run(None, {"images": image})
         seconds.append(perf_counter() - began)
-    return min(seconds)  # the first one also allocates, and a busy machine interrupts some
+    return min(seconds)  # the first run also allocates, and a busy machine interrupts some

@@ -1,4 +1,4 @@
-"""Problem documents of RFC 9457: the one table from error codes to HTTP, and how one is written and documented."""
+"""RFC 9457 problem documents: the mapping from error codes to HTTP, and how they are written and documented."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from intff.spec import Problem
 MEDIA_TYPE = "application/problem+json"
 
 MOST_FIELDS = 20
-"""Told of in one answer; a request may have a million wrong ones."""
+"""Invalid fields listed in one response; a request may have a million of them."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of problem: its HTTP status, its title, and a detail as an example."""
+    """One kind of problem: its HTTP status, its title, and an example of its detail."""
 
     status: int
     title: str
@@ -31,10 +31,10 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "malformed_request": Kind(400, "This is not HTTP", "Invalid HTTP request received."),
     "unauthorized": Kind(
-        401, "A valid API key is needed", "this service asks for an API key; send one as 'Authorization: Bearer KEY'"
+        401, "A valid API key is required", "this service requires an API key; send one as 'Authorization: Bearer KEY'"
     ),
-    "not_found": Kind(404, "There is no such thing", "there is no job 'job_06f2k4m8'"),
-    "method_not_allowed": Kind(405, "The route has no such method", "POST is not possible here; allowed: GET"),
+    "not_found": Kind(404, "Not found", "there is no job 'job_06f2k4m8'"),
+    "method_not_allowed": Kind(405, "This method is not supported", "POST is not supported here; allowed: GET"),
     "conflict": Kind(
         409, "The job's status does not allow this", "job job_06f2k4m8 has succeeded and cannot be paused any more"
     ),
@@ -44,10 +44,10 @@ KINDS: dict[str, Kind] = {
         "this Idempotency-Key was used for another request; use a new key for each different request",
     ),
     "alias_reserved": Kind(409, "This alias is reserved", "the alias 'latest' is reserved; choose another name"),
-    "too_slow": Kind(408, "The body came too slowly", "the body came too slowly: 12 bytes in 20 seconds and more"),
+    "too_slow": Kind(408, "The body arrived too slowly", "the body arrived too slowly: 12 bytes in 20 seconds or more"),
     "payload_too_large": Kind(413, "The body is too large", "a body may have at most 33,554,432 bytes"),
     "unsupported_media_type": Kind(
-        415, "The body has a type that is not read here", "this route reads application/json, got text/plain"
+        415, "The body's media type is not supported here", "this route reads application/json, got text/plain"
     ),
     "invalid_request": Kind(
         422, "The request is not valid", "limit: Input should be less than or equal to 200, got '500'"
@@ -68,7 +68,9 @@ KINDS: dict[str, Kind] = {
         "at most 1000 unfinished jobs are allowed, and there are 1000; wait for one to finish or cancel one",
     ),
     "rate_limited": Kind(429, "Too many requests", "a key may send 500 requests a second, and 1,000 at once"),
-    "internal_error": Kind(500, "The server failed", "the server failed; its log has more under this request id"),
+    "internal_error": Kind(
+        500, "Internal server error", "internal server error; details are in the server's log under request id 7f3a"
+    ),
     "model_corrupt": Kind(
         503,
         "The model's files are damaged",
@@ -80,14 +82,14 @@ KINDS: dict[str, Kind] = {
 
 
 class FieldProblem(BaseModel):
-    """One field that is wrong."""
+    """One invalid field."""
 
     field: str
     message: str
 
 
 class ProblemDocument(BaseModel):
-    """RFC 9457 problem details; `code` is stable, for programs."""
+    """RFC 9457 problem details; `code` is stable, for use by programs."""
 
     model_config = ConfigDict(title="Problem")
 
@@ -158,5 +160,5 @@ def _type_of(code: str) -> str:
 
 
 def _writable(text: str) -> str:
-    """Text that UTF-8 can carry: JSON may bring single surrogates, and they come back in the answer."""
+    """Text that UTF-8 can encode: JSON may contain lone surrogates, which the response quotes."""
     return text.encode(errors="backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""Hands committed jobs to the broker; one that does not take them is no error, since the reconciler tries again."""
+"""Publishes committed jobs to the broker; a broker that does not accept them is no error: the reconciler retries."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from store.tables import Job
 
 log = structlog.get_logger("intff.service")
 
-_LEAVE_SECONDS = 3.0  # longer than a broker that hangs keeps a thread, shorter than the pause between two sweeps
+_LEAVE_SECONDS = 3.0  # longer than a hanging broker blocks a thread, shorter than the pause between two sweeps
 
 
 class Publisher:
     """Publishes for one API process: for its routes, and for its reconciler.
 
-    A broker that hangs takes two seconds for a job. Routes therefore publish in a thread of their own, so
-    that no other request waits for one. After a failure they leave their jobs to the next sweep for a
-    while; the reconciler always tries, and once the broker takes a job again, so do they.
+    A hanging broker takes two seconds per job. Routes therefore publish in a dedicated thread, so that no
+    other request waits for it. After a failure they leave their jobs to the next sweep for a while; the
+    reconciler always tries, and once the broker accepts a job again, the routes resume publishing.
     """
 
     def __init__(self, broker: Celery, sessions: Sessions) -> None:
         self._broker = broker
         self._sessions = sessions
-        # A single one, so that no job overtakes an earlier one: the first takes longest, since it opens the connection.
+        # A single thread, so that no job overtakes an earlier one: the first takes longest, as it opens the connection.
         self._thread = anyio.CapacityLimiter(1)
         self._leave_until = -inf
 
     async def publish_job(self, job: Job) -> None:
-        """Publish a job that waits for a worker, after those that were given before; any other is left alone."""
+        """Publish a job if it is queued, after those that were passed in before it."""
         if job.status == JobStatus.QUEUED:
             await to_thread.run_sync(self._publish_or_leave, job, limiter=self._thread)
 
@@ -47,7 +47,7 @@ class Publisher:
         """Publish jobs in this order, until the broker fails; the rest is left to the next sweep.
 
         Returns:
-            Whether the broker took all of them.
+            Whether the broker accepted all of them.
         """
         for position, job in enumerate(jobs):
             try:
@@ -61,7 +61,7 @@ class Publisher:
         return True
 
     def _publish_or_leave(self, job: Job) -> None:
-        # Asked in the thread: while this job waited for it, the one before may have found the broker away.
+        # Checked in the thread: while this job waited for it, the previous one may have found the broker unreachable.
         if monotonic() < self._leave_until:
             self._leave([job])
         else:

@@ -1,4 +1,4 @@
-"""Answers small predictions ahead of the framework, which takes several times as long as the model does."""
+"""A fast path for small predictions that bypasses the framework, which takes several times as long as the model."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _KINDS: dict[bytes, Kind] = {
     b"application/octet-stream": "raw",
     b"image/png": "files",
 }
-_PATIENCE_SECONDS = 1.0  # a slower body goes to the route, where its pace is watched
+_PATIENCE_SECONDS = 1.0  # a slower body goes to the route, where its speed is limited
 
 
 class QuickPredictions:
-    """Stands before the framework: answers what is small and in order, and hands everything else on.
+    """Middleware in front of the framework: answers small, valid requests, and passes everything else on.
 
-    A request that it cannot answer (a model that is not in memory, an image that is wrong, a form)
-    goes to the route as it came, so that each error and each unusual case is in one place only.
+    A request that it cannot answer (a model that is not in memory, an invalid image, a form) reaches
+    the route unchanged, so that each error and each unusual case is handled in one place only.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -71,14 +71,14 @@ class QuickPredictions:
         try:
             images = body.decode(served.image_shape, "auto", scope["app"].state.parts.image_limits)
             answer = written(served, await self._batches.predict(served, images))
-        except Exception:  # noqa: BLE001 -- the route will raise it again, where it is turned into an answer
+        except Exception:  # noqa: BLE001 -- the route will raise it again and turn it into a response
             return None
         self.metrics.saw_predictions(len(images))
         return answer
 
 
 def _small_kind(scope: Scope) -> Kind | None:
-    """In what form a small request for a prediction sends its images; None for any other request."""
+    """The kind of body of a small prediction request; None for any other request."""
     if scope["type"] != "http" or scope["method"] != "POST" or scope["query_string"]:
         return None
     if not scope["path"].endswith(_AFTER_NAME):
@@ -108,7 +108,7 @@ def _find(scope: Scope) -> ServedModel | None:
 
 
 async def _read(receive: Receive) -> tuple[list[Message], bool]:
-    """What arrives of the body in a short time, and whether that is all of it."""
+    """What arrives of the body within a short time, and whether it is complete."""
     first = _at_once(receive)
     arrived = [] if first is None else [first]
     try:
@@ -122,9 +122,9 @@ async def _read(receive: Receive) -> tuple[list[Message], bool]:
 
 
 def _at_once(receive: Receive) -> Message | None:
-    """The message that has arrived already, as most have: a deadline takes longer than reading it.
+    """The message if it has already arrived, as most have: setting up a timeout takes longer than reading it.
 
-    If none has arrived, the call is closed, as by a deadline, and `receive` may be called again.
+    If none has arrived, the coroutine is closed, as a timeout would do, and `receive` may be called again.
     """
     asked = receive().__await__()
     try:
@@ -137,7 +137,7 @@ def _at_once(receive: Receive) -> Message | None:
 
 
 def _again(arrived: list[Message], receive: Receive) -> Receive:
-    """What was received, once more, and then whatever comes."""
+    """A `receive` that replays the given messages and then returns new ones."""
     rest = iter(arrived)
 
     async def receive_again() -> Message:

@@ -1,4 +1,4 @@
-"""How many requests a key may send: a bucket of tokens for each, in the memory of each API process."""
+"""Rate limiting: a token bucket for each key, in the memory of each API process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from intff.errors import IntffError
 
 
 class RateLimited(IntffError):
-    """A key sends more requests than it may; `headers` say when to come back."""
+    """Too many requests; `headers` say when to try again."""
 
     code: ClassVar[str] = "rate_limited"
 

@@ -1,4 +1,4 @@
-"""Whether the database and the broker answer, asked with a deadline and on behalf of all who want to know."""
+"""Checks whether the database and the broker answer, with a timeout, and shares the result between requests."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from store.schema import is_current
 log = structlog.get_logger("intff.service")
 
 _DEADLINE_SECONDS = 2.0
-_SHARED_SECONDS = 1.0  # how old an answer may be; nobody needs a key to ask, however often
+_SHARED_SECONDS = 1.0  # how old an answer may be; no key is needed to ask, so anybody may ask often
 
 
 class Readiness:
-    """What the parts last answered; each is asked by one thread at a time, so that others keep theirs."""
+    """The latest answer of each part; each is checked by one thread at a time, so that none uses up the pool."""
 
     def __init__(self, engine: Engine, broker: Celery) -> None:
         self._parts = {"database": partial(_ask_database, engine), "broker": partial(_ask_broker, broker)}
@@ -30,7 +30,7 @@ class Readiness:
         self._reasons: dict[str, str] = {}
 
     async def ask(self) -> dict[str, str]:
-        """Ask both at once, unless they answered a moment ago.
+        """Check both concurrently, unless they answered a moment ago.
 
         Returns:
             For each, `ok` or one sentence on what is wrong.
@@ -43,7 +43,7 @@ class Readiness:
         if monotonic() < good_until:
             return answer
         try:
-            # Its thread goes on until its own time-outs end it; who asks meanwhile waits for the same, and not longer.
+            # The thread runs on until its own timeouts end it; callers meanwhile wait for the same check, no longer.
             return await asyncio.wait_for(self._questions.ask(part, partial(self._ask, part)), _DEADLINE_SECONDS)
         except TimeoutError:
             return f"it did not answer within {_DEADLINE_SECONDS:g} seconds"
@@ -52,7 +52,7 @@ class Readiness:
         try:
             answer = await asyncio.to_thread(self._parts[part])
         except Exception as error:  # noqa: BLE001 -- each driver has its own classes
-            # What a driver says is for the log: nobody needs a key to ask here, and it may quote a URL.
+            # A driver's message may quote the URL with its password, and no key is needed to ask: it goes into the log.
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             if reason != self._reasons.get(part):
                 log.warning("not_ready", part=part, reason=reason)
@@ -65,7 +65,7 @@ class Readiness:
 
 
 def _ask_database(engine: Engine) -> str:
-    return "ok" if is_current(engine) else "its schema is not this program's"
+    return "ok" if is_current(engine) else "its schema is not the one that this version needs"
 
 
 def _ask_broker(broker: Celery) -> str:

@@ -1,6 +1,6 @@
 """A thread of every API process that puts lost jobs back into the queue and publishes those nobody has claimed.
 
-Any number of processes may do it at once; the store's conditional updates make that harmless.
+Any number of processes may do this at once; the store's conditional updates make that harmless.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from store.settings import Settings
 
 log = structlog.get_logger("intff.reconciler")
 
-_LONGEST_PAUSE = 10.0  # seconds between tries while the database or the broker is away; jobs wait for the next one
-_NEVER = datetime(1970, 1, 1, tzinfo=UTC)  # no lease ran out before
-_STALLED_SECONDS = 1.0  # that the database's time takes to come, where milliseconds are usual
-_SLOW_LEASES = 4  # in which a living worker renews its lease even with a slow database
+_LONGEST_PAUSE = 10.0  # seconds between tries while the database or the broker is down; jobs wait for the next one
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)  # no lease expired before this
+_STALLED_SECONDS = 1.0  # a database that takes longer to tell its time has stalled; milliseconds are usual
+_SLOW_LEASES = 4  # within this many leases, a live worker renews its own even with a slow database
 
 
 class Reconciler:
@@ -47,19 +47,19 @@ class Reconciler:
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
 
     def start(self) -> None:
-        """Begin, with a first sweep at once: a restart is when jobs are most likely to be found lost."""
+        """Start, with an immediate first sweep: lost jobs are most likely after a restart."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the sweep under way."""
+        """Stop after the current sweep."""
         self._stopping.set()
         self._thread.join(timeout=10)
 
     def sweep_once(self) -> bool:
-        """Settle and publish once.
+        """Settle lost jobs and publish waiting ones, once.
 
         Returns:
-            Whether the broker took everything.
+            Whether the broker accepted everything.
         """
         with self._sessions.begin() as session:
             swept = sweep(
@@ -79,11 +79,11 @@ class Reconciler:
         return taken
 
     def _last_good_moment(self, session: Session) -> datetime:
-        """The moment at which a lease must have run out for its worker to count as silent.
+        """The time before which a lease must have expired for its worker to count as lost.
 
-        That is now, or just before the database was away or everything stood still: then no worker
-        could renew its lease, and the living ones are given the time to do it. A database that is merely slow, for as
-        long as ever, does not keep the silent ones.
+        Normally that is now. After an outage of the database, or a pause of this process, it is the moment before
+        that: no worker could renew its lease meanwhile, and live ones are given time to do so. A database that is
+        merely slow, for however long, does not protect lost workers for ever.
         """
         asked = monotonic()
         now = database_time(session)
@@ -112,7 +112,7 @@ class Reconciler:
     def _try(self) -> bool:
         try:
             return self.sweep_once()
-        except Exception as error:  # whatever it is, the next sweep may work, and no other thread does this
+        except Exception as error:  # whatever it is, the next sweep may work, and this thread must not end
             self._was_away = True
             if not self._failures:
                 log.exception("sweep_failed", error=str(error))

@@ -1,4 +1,4 @@
-"""Questions that many ask at once and one task answers."""
+"""Coalesces concurrent calls: many callers share the result of one task."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ _Answer = TypeVar("_Answer")
 
 
 class SharedQuestions:
-    """The questions of one event loop that are under way, each under a key."""
+    """The calls in progress in one event loop, by key."""
 
     def __init__(self) -> None:
         self._asked: dict[Hashable, asyncio.Task[Any]] = {}
 
     async def ask(self, key: Hashable, question: Callable[[], Coroutine[Any, Any, _Answer]]) -> _Answer:
-        """Ask, or wait for the same question that is under way; its error is everybody's too.
+        """Call `question`, or wait for the call in progress under the same key; all callers get its result or error.
 
-        What the question itself keeps of its answer is there before anybody can ask anew.
+        Anything that `question` caches is in place before a new call can start.
         """
         task = self._asked.get(key)
         if task is None:
             task = self._asked[key] = asyncio.create_task(question())
             task.add_done_callback(lambda _: self._asked.pop(key))
-        # A caller who goes away must not take the answer from the others.
+        # A caller that is cancelled must not cancel the task for the others.
         found: _Answer = await asyncio.shield(task)
         return found

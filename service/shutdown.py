@@ -1,4 +1,4 @@
-"""Ends the event streams as soon as the process is told to stop: a server waits for its open connections."""
+"""Ends the event streams as soon as the process is told to stop: the server waits for open connections."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from types import FrameType
 
 @contextmanager
 def before_shutdown(act: Callable[[], None]) -> Iterator[None]:
-    """Call `act` in the running loop when SIGINT or SIGTERM arrives, then do what was done before.
+    """Call `act` in the running loop when SIGINT or SIGTERM arrives, then run the previous handler.
 
-    The server tells an application of its end only after the last connection has closed, which an
-    event stream never does by itself. Outside the main thread, as in tests, nothing is changed.
+    The server signals its shutdown to an application only after the last connection has closed, and an
+    event stream never closes by itself. Outside the main thread, as in tests, nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""Rows of the store as the JSON types that the service shows."""
+"""Converts the store's rows to the JSON types of the API."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def job_of(row: tables.Job, live_queues: Collection[str]) -> Job:
 
     Args:
         row: the job.
-        live_queues: the queues that a live worker serves.
+        live_queues: the queues that have a live worker.
     """
     status = JobStatus(row.status)
     return Job(
@@ -45,7 +45,7 @@ def _progress(row: tables.Job, live_queues: Collection[str]) -> Progress:
     return Progress(
         epoch=told.get("epoch", 0),
         epochs=told.get("epochs", row.spec["training"]["epochs"]),
-        # A run that stopped early has ended as well.
+        # Early stopping ends a run before its last epoch.
         fraction=1.0 if status is JobStatus.SUCCEEDED else told.get("fraction", 0.0),
         eta_seconds=told.get("eta_seconds") if status is JobStatus.RUNNING else None,
         waiting=f"no live worker serves the queue {row.queue!r}; the job starts when one does" if waits else None,
@@ -75,7 +75,7 @@ def model_of(row: tables.Model, aliases: list[str]) -> Model:
 
 
 def artifacts_of(row: tables.Model) -> list[Artifact]:
-    """The files of a model; the manifest, which cannot hold its own hash, is not among them."""
+    """The files of a model; the manifest, which cannot contain its own hash, is not listed."""
     return [
         Artifact(
             name=name,

@@ -28,14 +28,14 @@ class StreamLimit:
         """Count one stream for as long as it is open.
 
         Raises:
-            RateLimited: the key has as many as it may.
+            RateLimited: the key already has as many as allowed.
         """
         key = caller.key
         if key is None:
             yield
             return
         if self._open[key] >= self._most:
-            msg = f"a key may have {self._most:,} event streams open at once; close one, or ask for the job itself"
+            msg = f"a key may have {self._most:,} event streams open at once; close one, or poll the job instead"
             raise RateLimited(msg, _COME_BACK_SECONDS)
         self._open[key] += 1
         try:

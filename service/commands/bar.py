@@ -1,4 +1,4 @@
-"""Draws a job's events on the progress bar that `intff train` has too."""
+"""Draws a job's events on the same progress bar as `intff train`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class JobBar:
     """One job's progress; use it as a context manager around the events.
 
     Args:
-        epochs: of the whole run; the first epochs are told before the first progress is.
+        epochs: of the whole run; the first metrics events arrive before the first progress event.
         stream: where to draw; standard error unless told otherwise.
     """
 
@@ -33,7 +33,7 @@ class JobBar:
         self._bar.__exit__(kind, error, trace)
 
     def show(self, event: Event) -> None:
-        """Take in one event."""
+        """Display one event."""
         match event.kind:
             case "status":
                 self._say(str(event.data["status"]))
@@ -55,7 +55,7 @@ class JobBar:
 
     def _show_metrics(self, data: dict[str, Any]) -> None:
         epoch = int(data["epoch"])
-        self._speed = data["samples_per_second"]  # of an epoch; the progress between two does not tell it
+        self._speed = data["samples_per_second"]  # known for whole epochs only; progress events do not include it
         self._bar.update(
             epoch=epoch,
             epochs=self._epochs,

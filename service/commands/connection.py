@@ -1,4 +1,4 @@
-"""How a client command reaches the service and answers: the options that all of them share."""
+"""What client commands share: how they reach the service, their common options, and how they print."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _INVALID = 422
 
 
 class _Invalid(click.ClickException):
-    """What was given cannot be used; unlike a UsageError, not for how the command was written."""
+    """The service refused the input as invalid; unlike a UsageError, the command line itself was well-formed."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True)
 class Connection:
-    """Where the service is, who asks, and whether a program reads the answer."""
+    """The service's URL, the API key to send, and whether to print JSON."""
 
     url: str
     api_key: str | None
@@ -35,7 +35,7 @@ class Connection:
 
     @contextmanager
     def client(self) -> Iterator[Client]:
-        """A client of the service; what the service refuses as invalid counts as wrong usage."""
+        """A client of the service; a request that it refuses as invalid counts as wrong usage."""
         from service.client import ApiError, Client  # noqa: PLC0415 -- httpx would slow `intff --help` down
 
         try:
@@ -51,13 +51,13 @@ class Connection:
 
 
 def connected(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options --url, --api-key and --json, and pass it the connection they make."""
+    """Add the options --url, --api-key and --json to a command, and pass it the resulting connection."""
 
     @click.option(
-        "--url", envvar="INTFF_URL", show_envvar=True, default=_DEFAULT_URL, show_default=True, help="Where it is."
+        "--url", envvar="INTFF_URL", show_envvar=True, default=_DEFAULT_URL, show_default=True, help="The service URL."
     )
-    @click.option("--api-key", envvar="INTFF_API_KEY", show_envvar=True, help="The key to send, if it wants one.")
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+    @click.option("--api-key", envvar="INTFF_API_KEY", show_envvar=True, help="The API key to send, if required.")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
     @functools.wraps(command)
     def run(url: str, api_key: str | None, as_json: bool, **options: object) -> None:
         command(Connection(url, api_key, as_json), **options)
@@ -66,7 +66,7 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows in aligned columns; nothing is cut, so that a line can be piped on."""
+    """Print rows in aligned columns; nothing is truncated, so that the output can be piped."""
     table = [tuple(head), *(tuple(row) for row in rows)]
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
     for row in table:
@@ -74,7 +74,7 @@ def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def facts(pairs: Sequence[tuple[str, str | None]]) -> None:
-    """Print what is known of one thing, a line for each; what is None is left out."""
+    """Print names and values, one pair per line; a value of None is left out."""
     known = [(name, value) for name, value in pairs if value is not None]
     width = max(len(name) for name, _ in known)
     for name, value in known:
@@ -82,12 +82,12 @@ def facts(pairs: Sequence[tuple[str, str | None]]) -> None:
 
 
 def percent(fraction: float | None) -> str | None:
-    """A fraction as people read it, or None."""
+    """A fraction as a percentage, or None."""
     return None if fraction is None else f"{100 * fraction:.2f} %"
 
 
 def moment(timestamp: str | None) -> str | None:
-    """A timestamp of the API in this machine's own time, or None."""
-    from datetime import datetime  # noqa: PLC0415 -- only the answers need it
+    """A timestamp of the API in local time, or None."""
+    from datetime import datetime  # noqa: PLC0415 -- only printed answers need it
 
     return None if timestamp is None else f"{datetime.fromisoformat(timestamp).astimezone():%Y-%m-%d %H:%M:%S}"

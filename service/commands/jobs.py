@@ -1,4 +1,4 @@
-"""`intff jobs`: submit, list, look at, follow and move the training jobs of a running service."""
+"""`intff jobs`: submit, list, show, follow, plot, cancel, pause and resume the training jobs of a running service."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def jobs() -> None:
 
 @jobs.command()
 @spec_options
-@click.option("--name", help="A name for the job, for people.")
-@click.option("--priority", type=click.IntRange(0, 9), help="Jobs of a higher number are taken first; 0 by default.")
+@click.option("--name", help="A human-readable name for the job.")
+@click.option("--priority", type=click.IntRange(0, 9), help="Jobs with a higher number run first; 0 by default.")
 @click.option("--watch", is_flag=True, help="Follow the job to its end.")
 @connected
 def submit(connection: Connection, name: str | None, priority: int | None, watch: bool, **options: Any) -> None:  # noqa: ANN401 -- the spec's options
@@ -46,8 +46,8 @@ def submit(connection: Connection, name: str | None, priority: int | None, watch
 
 
 @jobs.command("list")
-@click.option("--status", help="Only jobs of this status.")
-@click.option("--name", help="Only jobs of this name.")
+@click.option("--status", help="Only jobs with this status.")
+@click.option("--name", help="Only jobs with this name.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, newest first.")
 @connected
 def list_jobs(connection: Connection, status: str | None, name: str | None, limit: int) -> None:
@@ -82,12 +82,10 @@ def watch(connection: Connection, job: str) -> None:
 
 @jobs.command()
 @click.argument("job")
-@click.option(
-    "--out", type=FigureFile(), help="Where to put the figure; in this folder, named after the job, if absent."
-)
+@click.option("--out", type=FigureFile(), help="The file to write the figure to (default: JOB.svg in this folder).")
 @connected
 def plot(connection: Connection, job: str, out: Path | None) -> None:
-    """Draw a job's losses, goodness and accuracy over its epochs, whether it has ended or not."""
+    """Draw a job's losses, goodness and accuracy over its epochs so far."""
     file = out or Path(f"{job}.svg")
     image = image_of(file)
     with connection.client() as client:
@@ -111,7 +109,7 @@ def cancel(connection: Connection, job: str) -> None:
 @click.argument("job")
 @connected
 def pause(connection: Connection, job: str) -> None:
-    """Pause a job, at the end of its epoch if that is near; `resume` goes on from its last checkpoint."""
+    """Pause a job, at the end of its epoch if that is near; `resume` continues from its last checkpoint."""
     _move(connection, job, "pause")
 
 
@@ -119,7 +117,7 @@ def pause(connection: Connection, job: str) -> None:
 @click.argument("job")
 @connected
 def resume(connection: Connection, job: str) -> None:
-    """Let a paused job go on."""
+    """Resume a paused job."""
     _move(connection, job, "resume")
 
 

@@ -1,4 +1,4 @@
-"""`intff keys`: make, list and revoke API keys, in the service's database and while it runs."""
+"""`intff keys`: create, list and revoke API keys directly in the service's database, even while it runs."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 
 @click.group()
 def keys() -> None:
-    """Make and revoke API keys of the service whose database INTFF_DATABASE_URL or INTFF_HOME names.
+    """Create and revoke API keys of the service whose database INTFF_DATABASE_URL or INTFF_HOME names.
 
-    From the first key on, the service asks everybody for one, also after the last was revoked. A
-    running service knows of a change within a second.
+    Once a key has been created, the service requires one from everybody, even after the last was
+    revoked. A running service picks up a change within a second.
     """
 
 
 def _on_database(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options --home and --json, and say in one line what went wrong."""
+    """Add the options --home and --json to a command, and report errors in one line."""
 
     @click.option(
         "--home",
         type=click.Path(path_type=Path, file_okay=False),
-        help="The service's home (default: INTFF_HOME, else ~/.intff).",
+        help="The service's home folder (default: INTFF_HOME, else ~/.intff).",
     )
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
     @wraps(command)
     def run(home: Path | None, as_json: bool, **options: object) -> None:
         # Imported here, so that the other commands of `intff` do not wait for the database's packages.
@@ -62,23 +62,23 @@ def _on_database(command: Callable[..., None]) -> Callable[..., None]:
 @keys.command()
 @click.argument("name")
 @click.option(
-    "--shares-with", metavar="NAME", help="An earlier key, also a revoked one, whose jobs and models the new one owns."
+    "--shares-with", metavar="NAME", help="An existing key, even a revoked one, whose jobs and models it shares."
 )
 @_on_database
 def create(session: Session, as_json: bool, name: str, shares_with: str | None) -> None:
-    """Make a key and print it. It is shown this once; only its hash is kept.
+    """Create a key and print it. It is shown only this once; only its hash is stored.
 
     The first key of a service owns the jobs and models that were made without one.
     """
     from store.queries import adopt_ownerless, create_key, known_keys  # noqa: PLC0415 -- as in _on_database
 
     if not 0 < len(name) <= 200 or not name.isprintable():  # noqa: PLR2004 -- the column's length
-        message = "a name has 1 to 200 printable characters"
+        message = "a name must have 1 to 200 printable characters"
         raise click.BadParameter(message, param_hint="NAME")
     is_first = not known_keys(session).has_any
     key, row = create_key(session, name, shares_with=shares_with)
     adopted = adopt_ownerless(session, row.owner) if is_first else 0
-    session.commit()  # a key that is shown is one that works
+    session.commit()  # before printing: a key that is shown must work
     if as_json:
         click.echo(json.dumps({"key": key, **_shown(row)}))
         return
@@ -92,7 +92,7 @@ def create(session: Session, as_json: bool, name: str, shares_with: str | None) 
 @keys.command("list")
 @_on_database
 def list_all(session: Session, as_json: bool) -> None:
-    """List every key that was ever made: its beginning, and when it was made, last used and revoked."""
+    """List every key ever created: its first characters, and when it was created, last used and revoked."""
     from store.queries import list_keys  # noqa: PLC0415 -- as in _on_database
 
     rows = list_keys(session)
@@ -113,7 +113,7 @@ def list_all(session: Session, as_json: bool) -> None:
 @click.argument("name")
 @_on_database
 def revoke(session: Session, as_json: bool, name: str) -> None:
-    """Make the key NAME invalid, for good. What was made with it stays."""
+    """Revoke the key NAME permanently. Jobs and models created with it stay."""
     from store.queries import revoke_key  # noqa: PLC0415 -- as in _on_database
 
     row = revoke_key(session, name)
@@ -132,7 +132,7 @@ def _session(home: Path | None) -> Iterator[Session]:
     settings = read_settings(**({} if home is None else {"home": home}))
     engine = connect(settings.database_url)
     try:
-        upgrade(engine)  # the first key may be made before the service's first start
+        upgrade(engine)  # the first key may be created before the service's first start
         with sessions(engine)() as session:
             yield session
     finally:

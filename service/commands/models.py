@@ -1,4 +1,4 @@
-"""`intff models`: list, look at, name, download and ask the models of a running service."""
+"""`intff models`: list, show, alias, download and query the models of a running service."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _IMAGE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.group()
 def models() -> None:
-    """Use the models of a running service; MODEL is an id or an alias, and `latest` the newest."""
+    """Use the models of a running service; MODEL is an id or an alias, and `latest` is the newest."""
 
 
 @models.command("list")
@@ -69,7 +69,7 @@ def show(connection: Connection, model: str) -> None:
 @click.argument("model")
 @connected
 def alias(connection: Connection, alias: str, model: str) -> None:
-    """Point ALIAS at a model, from now on."""
+    """Point ALIAS at a model."""
     with connection.client() as client:
         found = client.set_alias(alias, model)
     if connection.as_json:
@@ -80,16 +80,16 @@ def alias(connection: Connection, alias: str, model: str) -> None:
 
 @models.command()
 @click.argument("model")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="The folder; the model's id by default.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="The folder (default: the model's id).")
 @click.option("--file", "names", multiple=True, help="Only this file; may be given several times.")
 @connected
 def download(connection: Connection, model: str, out: Path | None, names: tuple[str, ...]) -> None:
-    """Download a model's files, as `intff predict --model` takes them."""
+    """Download a model's files, in the form that `intff predict --model` reads."""
     with connection.client() as client:
         found = client.model(model)
         folder = out or Path(found["id"])
         folder.mkdir(parents=True, exist_ok=True)
-        # The manifest holds the hashes of the others, and is listed by none.
+        # The manifest holds the hashes of the other files, and is not itself listed.
         for name in names or (*(entry["name"] for entry in found["artifacts"]), "manifest.json"):
             client.download(found["id"], name, folder / Path(name).name)
             if connection.as_json:
@@ -106,7 +106,7 @@ def download(connection: Connection, model: str, out: Path | None, names: tuple[
     type=click.Choice(["auto", "true", "false"]),
     default="auto",
     show_default=True,
-    help="Turn pictures of dark ink on light paper round; auto looks at their background.",
+    help="Invert images of dark ink on light paper; auto decides by the background.",
 )
 @connected
 def predict(connection: Connection, model: str, images: tuple[Path, ...], invert: str) -> None:
@@ -124,7 +124,7 @@ def predict(connection: Connection, model: str, images: tuple[Path, ...], invert
 
 @contextmanager
 def _named(images: Sequence[Path]) -> Iterator[None]:
-    """Name the file in a complaint, where the service knows only its place."""
+    """Put the file's name into an error message, where the service only knows its position."""
     from service.client import ApiError  # noqa: PLC0415 -- httpx would slow `intff --help` down
 
     try:

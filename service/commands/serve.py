@@ -9,11 +9,11 @@ import click
 
 
 @click.command()
-@click.option("--host", help="Address to listen on (default: INTFF_HOST, else 127.0.0.1). Another needs API keys.")
+@click.option("--host", help="Address to listen on (default: INTFF_HOST, else 127.0.0.1). Others need API keys.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
-    help="Port to listen on; 0 takes a free one (default: INTFF_PORT, else 8000, or a free one when that is taken).",
+    help="Port to listen on; 0 picks a free one (default: INTFF_PORT, else 8000, or a free one if that is in use).",
 )
 @click.option(
     "--workers",
@@ -30,8 +30,8 @@ import click
 def serve(host: str | None, port: int | None, workers: int, home: Path | None) -> None:
     """Run the service: the API, a worker and a private broker, until Ctrl-C.
 
-    Jobs and models are kept in the home folder, and a later start goes on with them. The logs of
-    the parts are in its logs/ folder; this command itself says only what you need to know.
+    Jobs and models are kept in the home folder, and a later start continues with them. The logs of
+    the parts are in its logs/ folder; this command itself prints only what you need to know.
     """
     # Imported here, so that the other commands of `intff` do not wait for the database's packages.
     from service.address import ListenFailed  # noqa: PLC0415

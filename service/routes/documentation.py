@@ -1,4 +1,4 @@
-"""The pages that show the OpenAPI document in a browser; script and style come from this service, not the internet."""
+"""Shows the OpenAPI document in a browser; script and style sheet come from this service, not from the internet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job's life as server-sent events."""
+"""A job's events as a stream of server-sent events."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _EVENT = {
 
 
 class EventStream(StreamingResponse):
-    """Events already written; FastAPI's own EventSourceResponse would want to write them from a generator route."""
+    """A stream of serialized events; FastAPI's EventSourceResponse would serialize them itself, from a generator."""
 
     media_type = "text/event-stream"
 
@@ -60,10 +60,10 @@ async def _mailbox(
     parts: PartsDep,
     caller: CallerDep,
     last_event_id: Annotated[
-        str | None, Header(description="The id of the last event that arrived; the stream goes on after it.")
+        str | None, Header(description="The id of the last event received; the stream resumes after it.")
     ] = None,
 ) -> AsyncIterator[Mailbox | None]:
-    """The stream's mailbox; None when the client has been told of the job's end already."""
+    """The stream's mailbox; None if the client has already received the job's last event."""
 
     def read() -> tuple[int, bool]:
         with parts.read_sessions() as session:
@@ -80,32 +80,32 @@ async def _mailbox(
             yield mailbox
 
 
-# Closed after the stream has ended, however it ends: a client that goes away leaves nothing behind.
+# Closed after the stream has ended, however it ends: a client that disconnects leaves nothing behind.
 MailboxDep = Annotated[Mailbox | None, Depends(_mailbox)]
 
 
 @router.get(
     "/{job_id}/events",  # noqa: FAST003 -- the id is read by the mailbox's dependency
     operation_id="watch_job",
-    response_class=Response,  # else the whole stream would be described beside its events
+    response_class=Response,  # else the whole stream would be documented next to its events
     response_description=(
         "Events `status` (the job), `progress` (its progress) and `metrics` (of one epoch), each with an `id`; "
-        "the status that is terminal is the last."
+        "the terminal status comes last."
     ),
     responses={
         200: {"content": {"text/event-stream": {"schema": _EVENT, "example": _EXAMPLE}}},
-        204: {"description": "The event of this Last-Event-ID was the last one: do not come back."},
+        204: {"description": "The event with this Last-Event-ID was the last one: do not reconnect."},
         **documented("unauthorized", "rate_limited", "not_found", "internal_error", "unavailable"),
     },
 )
 async def watch_job(mailbox: MailboxDep, caller: CallerDep, parts: PartsDep) -> Response:
-    """Follow a job to its end. A broken connection goes on after its `Last-Event-ID`, without losing an epoch."""
+    """Follow a job to its end. A client that reconnects resumes after its `Last-Event-ID`, without losing an epoch."""
     if mailbox is None:
         return Response(status_code=status.HTTP_204_NO_CONTENT)
 
     async def stream() -> AsyncIterator[bytes]:
         teller = Teller(mailbox.began)
-        # Who comes back with a revoked key is told so by a 401.
+        # A client that reconnects with a revoked key gets a 401.
         while not parts.watcher.closing and parts.keyring.still_knows(caller):
             try:
                 await asyncio.wait_for(mailbox.arrived.wait(), _KEEP_ALIVE_SECONDS)
@@ -113,7 +113,7 @@ async def watch_job(mailbox: MailboxDep, caller: CallerDep, parts: PartsDep) -> 
                 yield _KEEP_ALIVE
                 continue
             if mailbox.is_gone:
-                return  # who comes back is told by a 404
+                return  # a client that reconnects gets a 404
             change = mailbox.take()
             if change is None:
                 continue
@@ -129,10 +129,10 @@ async def watch_job(mailbox: MailboxDep, caller: CallerDep, parts: PartsDep) -> 
 
 
 class Teller:
-    """Turns changes into events. An event's id is `epoch-revision`: where a new connection has to go on.
+    """Turns changes into events. An event's id is `epoch-revision`: where a new connection has to resume.
 
-    Only the last event of a change carries the new revision, so that a connection that breaks between
-    two of them is told the rest again; epochs are told once, whatever breaks.
+    Only the last event of a change carries the new revision, so that after a connection breaks between
+    two of them, the rest is sent again; each epoch is sent once, whatever breaks.
     """
 
     def __init__(self, place: Place) -> None:
@@ -141,9 +141,9 @@ class Teller:
         self._told_progress = ""
 
     def events(self, change: Change) -> Iterator[bytes]:
-        """The events that tell of a change, in their order, each written when it is asked for."""
+        """The events for a change, in order, each serialized only when it is requested."""
         snapshot = change.snapshot
-        told: list[tuple[str, str, int]] = []  # kind, data, the last epoch told by then
+        told: list[tuple[str, str, int]] = []  # kind, data, the last epoch sent by then
         epoch = self._place.epoch
         has_status = snapshot.unhurried != self._told_status
         if has_status and not snapshot.status.is_terminal:
@@ -165,6 +165,6 @@ class Teller:
 
 
 def _place(last_event_id: str | None) -> Place:
-    """Where an id says that a stream was; one that is not ours starts from the beginning."""
+    """The place that an event id stands for; an id that is not ours starts from the beginning."""
     found = _ID.fullmatch(last_event_id or "")
     return Place(int(found[1]), int(found[2])) if found else Place()

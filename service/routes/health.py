@@ -1,4 +1,4 @@
-"""Whether the service lives and is ready, what it counts, and the way to the documentation."""
+"""Health, readiness and metrics, and the redirect to the documentation."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ signed_in_router = APIRouter(tags=["service"], **SIGNED_IN)
 
 
 class Health(BaseModel):
-    """The process answers."""
+    """The process is alive."""
 
     status: Literal["ok"] = "ok"
 
 
 class Readiness(BaseModel):
-    """The parts that requests need."""
+    """The state of the parts that requests need."""
 
     status: Literal["ok"] = "ok"
     database: str
@@ -33,21 +33,21 @@ class Readiness(BaseModel):
 
 @router.get("/", include_in_schema=False)
 async def go_to_documentation(prefix: PathPrefixDep) -> RedirectResponse:
-    """Show people who open the address in a browser what there is."""
+    """Send a browser that opens the service's address to the documentation."""
     return RedirectResponse(f"{prefix}/docs")
 
 
 @router.get("/healthz", operation_id="get_health")
 async def get_health() -> Health:
-    """Tell that the process lives; it asks nobody else, and needs no key."""
+    """Check that the process is alive. It asks no other part, and needs no key."""
     return Health()
 
 
 @router.get("/readyz", operation_id="get_readiness", response_model=Readiness, responses=documented("not_ready"))
 async def get_readiness(request: Request, parts: PartsDep) -> Readiness | Response:
-    """Tell whether the database and the broker answer; it needs no key, and takes two seconds at most.
+    """Check whether the database and the broker answer. It needs no key, and takes two seconds at most.
 
-    Who asks within a second of another gets the same answer.
+    Requests within a second of each other get the same answer.
     """
     found = await parts.readiness.ask()
     wrong = [f"{part}: {says}" for part, says in found.items() if says != "ok"]
@@ -66,6 +66,6 @@ async def get_readiness(request: Request, parts: PartsDep) -> Readiness | Respon
     },
 )
 async def get_metrics(parts: PartsDep) -> Response:
-    """Counters for Prometheus. Where keys are configured this asks for one too: it counts the jobs of all owners."""
+    """Metrics for Prometheus. Once the service has keys, this needs one too: it counts the jobs of all owners."""
     page = await run_in_threadpool(parts.metrics.page)
     return Response(page, media_type=CONTENT_TYPE_LATEST)

@@ -1,4 +1,4 @@
-"""Submitting jobs, looking at them, and cancelling, pausing and resuming them."""
+"""Submitting, reading, cancelling, pausing and resuming jobs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ IdempotencyKey = Annotated[
     Header(
         min_length=1,
         max_length=255,
-        description="Any text of your own; the same request sent again with it makes no second job.",
+        description="Any text you choose; sending the same request again with it creates no second job.",
     ),
 ]
 
@@ -54,7 +54,7 @@ IdempotencyKey = Annotated[
     "",
     status_code=status.HTTP_202_ACCEPTED,
     operation_id="submit_job",
-    response_description="Accepted; `Location` is where it can be watched.",
+    response_description="Accepted; `Location` is the job's path.",
     responses={
         202: {"headers": {"Location": {"description": "The job's path.", "schema": {"type": "string"}}}},
         **documented(
@@ -80,7 +80,7 @@ def submit_job(
     session: SessionDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Job:
-    """Train a network. The job is kept before the answer is sent, and survives a crash of any one process."""
+    """Train a network. The job is stored before the response is sent, and survives a crash of any one process."""
     settings = parts.settings
     _require_allowed(request, settings)
     row = queries.submit(
@@ -95,8 +95,8 @@ def submit_job(
         republish_seconds=settings.republish_seconds,
     )
     queues = _queues_if_waiting(session, [row])
-    session.commit()  # and nothing is asked after it: that would hold a connection until the answer has been written
-    # Only now, and after the answer: a broker that is down delays nobody, the reconciler publishes later.
+    session.commit()  # no query after this: it would hold a connection until the response has been sent
+    # After the commit, and after the response: a broker that is down delays nobody, and the reconciler publishes later.
     after.add_task(parts.publisher.publish_job, row)
     response.headers["Location"] = f"{prefix}/v1/jobs/{row.id}"
     log.info("job_accepted", job=row.id, queue=row.queue)
@@ -111,10 +111,10 @@ def list_jobs(
     session: ReadSessionDep,
     status: Annotated[JobStatus | None, Query(description="Only jobs in this state.")] = None,
     name: Annotated[
-        str | None, Query(max_length=200, description="Only jobs of exactly this name."), AfterValidator(storable)
+        str | None, Query(max_length=200, description="Only jobs with exactly this name."), AfterValidator(storable)
     ] = None,
     after: Annotated[
-        str | None, Query(pattern=id_pattern("job"), description="The last id of the page before.")
+        str | None, Query(pattern=id_pattern("job"), description="The last id of the previous page.")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
 ) -> JobPage:
@@ -128,7 +128,7 @@ def list_jobs(
 
 @router.get("/{job_id}", operation_id="get_job", responses=documented("not_found"))
 def get_job(job_id: JobIdDep, parts: PartsDep, owner: OwnerDep, session: ReadSessionDep) -> Job:
-    """Look at one job."""
+    """Get one job."""
     row = queries.get_job(session, job_id, owner=owner)
     parts.predictor.heard_of(row.model_id)
     return job_of(row, _queues_if_waiting(session, [row]))
@@ -136,7 +136,7 @@ def get_job(job_id: JobIdDep, parts: PartsDep, owner: OwnerDep, session: ReadSes
 
 @router.get("/{job_id}/metrics", operation_id="get_job_metrics", responses=documented("not_found"))
 def get_job_metrics(job_id: JobIdDep, owner: OwnerDep, session: ReadSessionDep) -> MetricsPage:
-    """Every finished epoch of a job, in order."""
+    """Get the metrics of every finished epoch of a job, in order."""
     rows = queries.list_metrics(session, job_id, owner=owner)
     return MetricsPage(data=[EpochMetrics.model_validate(row) for row in rows])
 
@@ -159,7 +159,7 @@ def pause_job(job_id: JobIdDep, owner: OwnerDep, session: SessionDep) -> Job:
 
 @router.post("/{job_id}/resume", operation_id="resume_job", responses=documented("not_found", "conflict"))
 def resume_job(job_id: JobIdDep, after: BackgroundTasks, parts: PartsDep, owner: OwnerDep, session: SessionDep) -> Job:
-    """Let a paused job go on from its last checkpoint. Repeating this is harmless."""
+    """Resume a paused job from its last checkpoint. Repeating this is harmless."""
     row = queries.request_resume(session, job_id, owner=owner, republish_seconds=parts.settings.republish_seconds)
     queues = _queues_if_waiting(session, [row])
     session.commit()
@@ -170,7 +170,7 @@ def resume_job(job_id: JobIdDep, after: BackgroundTasks, parts: PartsDep, owner:
 def _require_allowed(request: JobRequest, settings: Settings) -> None:
     size = len(to_json(request.metadata or {}))
     if size > settings.max_metadata_bytes:
-        msg = f"metadata may take {settings.max_metadata_bytes:,} bytes of JSON, this takes {size:,}"
+        msg = f"metadata may take at most {settings.max_metadata_bytes:,} bytes as JSON, this takes {size:,}"
         raise InvalidRequest(msg, field="metadata")
     try:
         _require_short(request.spec, settings.max_epochs)
@@ -186,7 +186,7 @@ def _require_short(spec: TrainSpec, most: int) -> None:
 
 
 def _queues_if_waiting(session: Session, rows: Sequence[tables.Job]) -> frozenset[str]:
-    """The live queues, asked for only when one of the jobs could be waiting for them."""
+    """The queues with a live worker, queried only if one of the jobs could be waiting for one."""
     if all(row.status != JobStatus.QUEUED for row in rows):
         return frozenset()
     return frozenset(queries.live_queues(session))

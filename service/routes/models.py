@@ -1,4 +1,4 @@
-"""Models: listing them, looking at one, naming it, and downloading its files."""
+"""Listing and reading models, setting aliases, and downloading files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def list_models(
     owner: OwnerDep,
     session: ReadSessionDep,
     after: Annotated[
-        str | None, Query(pattern=id_pattern("model"), description="The last id of the page before.")
+        str | None, Query(pattern=id_pattern("model"), description="The last id of the previous page.")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
 ) -> ModelPage:
@@ -43,7 +43,7 @@ def list_models(
 
 @router.get("/models/{model}", operation_id="get_model", responses=documented("not_found"))
 def get_model(model: ModelNameDep, parts: PartsDep, owner: OwnerDep, session: ReadSessionDep) -> Model:
-    """Look at one model, by its id or an alias; `latest` is the newest."""
+    """Get one model, by its id or an alias; `latest` is the newest."""
     row = queries.get_model(session, model, owner=owner)
     parts.predictor.heard_of(row.id)
     return model_of(row, queries.aliases_of(session, [row.id])[row.id])
@@ -66,7 +66,7 @@ def get_model(model: ModelNameDep, parts: PartsDep, owner: OwnerDep, session: Re
 )
 def download_artifact(
     model: ModelNameDep,
-    name: Annotated[str, Path(description="A name among the model's artifacts, or `manifest.json`.")],
+    name: Annotated[str, Path(description="The name of one of the model's artifacts, or `manifest.json`.")],
     parts: PartsDep,
     owner: OwnerDep,
     session: ReadSessionDep,
@@ -90,13 +90,13 @@ def download_artifact(
     ),
 )
 def set_alias(
-    alias: Annotated[str, Path(pattern=ALIAS_PATTERN, description="The name; an earlier one is moved.")],
+    alias: Annotated[str, Path(pattern=ALIAS_PATTERN, description="The alias; an existing one is moved.")],
     request: Annotated[AliasRequest, Body(openapi_examples=ALIAS_REQUESTS)],
     parts: PartsDep,
     owner: OwnerDep,
     session: SessionDep,
 ) -> Alias:
-    """Point a name at a model. Predictions that ask by this name get the new one from now on."""
+    """Point an alias at a model. Predictions that use the alias get this model from now on."""
     row = queries.set_alias(session, alias, request.model, owner=owner)
     session.commit()
     parts.predictor.forget_aliases()

@@ -1,4 +1,4 @@
-"""Figures of jobs: the paper's Figure 3 of any job, drawn from the epochs that have finished so far."""
+"""Figures of jobs: the paper's Figure 3 for any job, drawn from the epochs that have finished so far."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def _answers(image: Image) -> dict[int | str, dict[str, Any]]:
 async def draw_job_svg(job_id: JobIdDep, owner: OwnerDep, parts: PartsDep) -> Response:
     """Draw each hidden unit's loss and goodness, and the validation accuracy, over the epochs so far.
 
-    Before the first epoch has finished the figure says so. A long job is thinned to 500 epochs.
+    Before the first epoch has finished, the figure says so. A long job is sampled down to 500 epochs.
     """
     return await _answer(parts, job_id, owner, "svg")
 
 
 @router.get("/{job_id}/plot.png", operation_id="draw_job_png", response_class=Response, responses=_answers("png"))
 async def draw_job_png(job_id: JobIdDep, owner: OwnerDep, parts: PartsDep) -> Response:
-    """The same figure as PNG, at 200 dots an inch."""
+    """Draw the same figure as PNG, at 200 dots per inch."""
     return await _answer(parts, job_id, owner, "png")
 
 
@@ -55,12 +55,12 @@ def _draw(parts: Parts, job_id: str, owner: str, image: Image) -> bytes:
     with parts.read_sessions() as session:
         row = queries.get_job(session, job_id, owner=owner)
         metrics = queries.sample_metrics(session, job_id, owner=owner, most=MOST_POINTS)
-    # Drawn without a connection to the database, which others may want meanwhile.
+    # Draw without holding the database connection, which others may need meanwhile.
     return figure3(metrics, spec=row.spec, name=row.name, note=_note(row), image=image)
 
 
 def _note(row: tables.Job) -> str:
-    """What the job has come to, in a few words."""
+    """The job's state in a few words."""
     match JobStatus(row.status):
         case JobStatus.SUCCEEDED if row.result:
             return f"succeeded, test accuracy {100 * row.result['test_accuracy']:.2f} %"

@@ -1,4 +1,4 @@
-"""Classifying images: the route that programs call most, so it goes around what others can afford."""
+"""Classifying images: the most called route, so it avoids overhead that others can afford."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATH = "/v1/models/{model}/predict"
 
 router = APIRouter(tags=["predictions"], **SIGNED_IN)
 
-_INLINE_SECONDS = 0.002  # a thread costs about a tenth of it; anything longer would keep other requests waiting
+_INLINE_SECONDS = 0.002  # a thread costs about a tenth of this; anything longer would block other requests
 
 
 @router.post(
@@ -48,14 +48,14 @@ async def predict(
     parts: PartsDep,
     owner: OwnerDep,
     invert: Annotated[
-        Invert, Query(description="Whether image files are turned light on dark; auto looks at the background.")
+        Invert, Query(description="Whether to invert image files to light on dark; auto decides by the background.")
     ] = "auto",
 ) -> Response:
     """Classify one or many images.
 
     Send JSON (`{"images": [...]}`, each image nested or flat), one image file as the body, several as
-    a form, or the bytes of exactly one image's pixels. With integers a pixel is 0 to 255, with any
-    float among them 0 to 1; `"scale": "bytes"` or `"unit"` says so outright.
+    a form, or the raw pixels of exactly one image, a byte each. Integers are pixels from 0 to 255; if any
+    value is a float, pixels range from 0 to 1. `"scale": "bytes"` or `"unit"` sets this explicitly.
     """
     served = await parts.predictor.find(model, owner)
     body = await read_body(request, parts.image_limits)
@@ -73,12 +73,12 @@ async def predict(
 
 
 def is_quick(served: ServedModel, body: ImageBody) -> bool:
-    """Whether the answer is computed faster than a thread is worth."""
+    """Whether computing the answer is too quick to be worth a thread."""
     return body.is_small and served.seconds_per_image * body.most_images(served.image_shape) < _INLINE_SECONDS
 
 
 def written(served: ServedModel, predictions: list[Prediction]) -> bytes:
-    """The answer as JSON; what is no finite number is null."""
+    """The answer as JSON; a number that is not finite becomes null."""
     answer = {"model": served.id, "labels": served.labels, "predictions": [_shown(each) for each in predictions]}
     return orjson.dumps(answer)
 

@@ -1,4 +1,4 @@
-"""The presets: whole training specs by name."""
+"""The presets: complete training specs by name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ router = APIRouter(
 
 @router.get("", operation_id="list_presets")
 async def list_presets() -> PresetList:
-    """List the presets; `"preset": name` in a spec fills in what is not given beside it."""
+    """List the presets; `"preset": name` in a spec fills in everything that the spec leaves out."""
     return _presets()
 
 

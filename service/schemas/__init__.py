@@ -1,1 +1,1 @@
-"""The JSON that goes in and out, as pydantic types."""
+"""The JSON of requests and responses, as pydantic types."""

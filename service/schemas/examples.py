@@ -1,4 +1,4 @@
-"""Answers as the documentation shows them; `tests/service/test_app.py` holds them against their schemas."""
+"""Example responses for the documentation; `tests/service/test_app.py` checks them against their schemas."""
 
 from __future__ import annotations
 
@@ -90,4 +90,4 @@ EXAMPLES: dict[str, Any] = {
     "get_health": {"status": "ok"},
     "get_readiness": {"status": "ok", "database": "ok", "broker": "ok"},
 }
-"""By operation: the body of its success."""
+"""The body of each operation's success, by its operation id."""

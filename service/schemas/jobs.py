@@ -1,4 +1,4 @@
-"""Jobs as JSON: the request that makes one, and what the service tells of it."""
+"""Jobs as JSON: the request that creates one, and what the service returns."""
 
 from __future__ import annotations
 
@@ -68,17 +68,17 @@ LONG = {
     "priority": 0,
 }
 JOB_REQUESTS: dict[str, Any] = {
-    "short": {"summary": "What differs from the defaults, in the paper's notation", "value": SHORT},
+    "short": {"summary": "Only what differs from the defaults, in the paper's notation", "value": SHORT},
     "preset": {"summary": "A preset, with one thing changed", "value": {"spec": {"preset": "fast", "noise": "none"}}},
     "convolution": {"summary": "Convolutions, on a mixture of noise", "value": CONVOLUTION},
-    "long": {"summary": "Everything said", "value": LONG},
+    "long": {"summary": "Every field given explicitly", "value": LONG},
 }
 
 
 def storable(text: str) -> str:
-    """Refuse what no database text may hold: the character NUL, and half of a surrogate pair."""
+    """Refuse text that the database cannot store: the character NUL, and lone surrogates."""
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        msg = "the character NUL and single surrogates cannot be kept"
+        msg = "the character NUL and lone surrogates cannot be stored"
         raise ValueError(msg)
     return text
 
@@ -108,21 +108,21 @@ Metadata = dict[Text, Annotated[Any, PlainValidator(_kept), WithJsonSchema({})]]
 
 
 class JobRequest(BaseModel):
-    """What is to be trained."""
+    """A training run to start."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     spec: TrainSpec
     name: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)] | None = None
-    """For people; need not be unique."""
+    """A human-readable name; need not be unique."""
     metadata: Metadata | None = None
-    """Kept and returned as it is: any JSON object that is small."""
+    """Stored and returned unchanged; any JSON object that is small."""
     priority: Annotated[int, Field(ge=0, le=9, strict=True)] | None = None
-    """Jobs of a higher number are taken first; 0 if nothing is said."""
+    """Jobs with a higher number run first; 0 by default."""
 
 
 class _AsTrainSpec:
-    """Documents a stored spec by its type; a spec stored by an older version is still only shown."""
+    """Documents a stored spec as a TrainSpec without validating it, so that one of an older version can be shown."""
 
     def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return handler(TrainSpec.__pydantic_core_schema__)
@@ -132,23 +132,23 @@ StoredSpec = Annotated[dict[str, Any], _AsTrainSpec()]
 
 
 class Progress(BaseModel):
-    """How far a job is."""
+    """How far a job has got."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     epoch: int = 0
-    """The epoch under way, from 1; 0 before the first."""
+    """The current epoch, from 1; 0 before the first."""
     epochs: int
     fraction: float = 0.0
-    """Of the whole run, 0 to 1."""
+    """The completed fraction of the whole run, 0 to 1."""
     eta_seconds: float | None = None
-    """To go, while it runs."""
+    """Estimated time left, while the job runs."""
     waiting: Annotated[str | None, Field(exclude_if=lambda says: says is None)] = None
-    """Why a queued job does not start; only there when no live worker would take it."""
+    """Why a queued job does not start; present only if no live worker serves its queue."""
 
 
 class EpochMetrics(BaseModel):
-    """What one epoch came to."""
+    """The metrics of one epoch."""
 
     model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
 
@@ -165,7 +165,7 @@ class EpochMetrics(BaseModel):
 
 
 class Result(BaseModel):
-    """What a succeeded job came to."""
+    """The result of a succeeded job."""
 
     model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
 
@@ -193,7 +193,7 @@ class Job(BaseModel):
     is_terminal: bool
     """True once the status will not change again."""
     spec: StoredSpec
-    """With every default filled in; posted again, it is the same run."""
+    """With every default filled in; submitting it again repeats the run."""
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -201,7 +201,7 @@ class Job(BaseModel):
     latest_metrics: EpochMetrics | None
     result: Result | None
     attempt: int
-    """How many workers have begun this job; more than one after a crash or a pause."""
+    """How many times a worker has started this job; more than once after a crash or a pause."""
     error: JobError | None
     model_id: str | None
     metadata: dict[str, Any]

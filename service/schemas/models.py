@@ -20,7 +20,7 @@ class Artifact(BaseModel):
 
 
 class Model(BaseModel):
-    """What a succeeded job published."""
+    """A model that a succeeded job published."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -31,7 +31,7 @@ class Model(BaseModel):
     job_id: str
     created_at: datetime
     aliases: list[str]
-    """Names that point here now; `latest` is not among them, it follows the newest model."""
+    """Aliases that point here now; `latest` is not listed, since it always follows the newest model."""
     labels: list[str]
     image_shape: list[int]
     """Channels, height and width of one image."""
@@ -58,7 +58,7 @@ ALIAS_REQUESTS: dict[str, Any] = {"id": {"summary": "By the model's id", "value"
 
 
 class AliasRequest(BaseModel):
-    """Which model a name is to point at."""
+    """The model that an alias should point at."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -74,7 +74,7 @@ class Alias(BaseModel):
 
 
 class Preset(BaseModel):
-    """A whole training spec by name."""
+    """A complete training spec with a name."""
 
     name: str
     description: str

@@ -1,4 +1,4 @@
-"""Predictions as JSON, for the documentation; the answers themselves are written without these types."""
+"""Predictions as JSON, for the documentation; responses themselves are serialized without these types."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Prediction(BaseModel):
-    """What a model makes of one image."""
+    """A model's prediction for one image."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     label: str
-    """The label that wins: the highest probability of a softmax classifier, else the highest goodness."""
+    """The winning label: the highest probability of a softmax classifier, else the highest goodness."""
     goodness: list[float] | None
-    """For each label, the sum over hidden units, each times its weight where `unit_weights` gives it one other than 1;
-    null where there is none (backpropagation)."""
+    """For each label, the goodness summed over hidden units, each times its weight where `unit_weights` gives it one
+    other than 1; null for backpropagation, which has no goodness."""
     probability_positive: list[float] | None
     """For each label, sigma(goodness - theta): how likely image and label belong together (the paper's likelihood)."""
     margin: float
-    """Best minus second best of what decided."""
+    """The highest minus the second-highest score, of the kind that decided."""
     unit_goodness: list[list[float]] | None
     """For each hidden unit, the goodness for each label."""
     probabilities: list[float] | None = None
-    """For each label, the softmax layer's probability; only there for a softmax classifier."""
+    """For each label, the softmax layer's probability; present only for a softmax classifier."""
 
 
 class Predictions(BaseModel):
-    """One prediction for each image, in the order they arrived."""
+    """One prediction for each image, in the order of the request."""
 
     model: str
     labels: list[str]

@@ -153,7 +153,7 @@ def test_many_small_files_of_many_pixels_are_refused_before_they_are_decoded(cli
     assert time.monotonic() - began < 10
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
     # 1,024 x 4,000 x 4,000
-    assert "64,000,000 pixels together, these have 16,384,000,000" in answer.json()["detail"]
+    assert "64,000,000 pixels in total, these have 16,384,000,000" in answer.json()["detail"]
 
 
 BAD_BODIES: dict[str, tuple[str, str, bytes, int]] = {

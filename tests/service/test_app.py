@@ -210,7 +210,7 @@ def test_an_unexpected_failure_is_a_500_without_a_traceback(
     response = client.post("/v1/models/latest/predict", headers={"X-Request-ID": "r-1"}, json={})
     assert (response.status_code, response.headers["content-type"]) == (500, PROBLEM)
     assert response.headers["x-request-id"] == "r-1"
-    assert response.json()["detail"] == "the server failed; its log has more under the request id r-1"
+    assert response.json()["detail"] == "internal server error; details are in the server's log under request id r-1"
     [logged] = [record for record in caplog.records if "request_failed" in str(record.msg)]
     assert "r-1" in str(logged.msg)
 

@@ -153,5 +153,9 @@ def test_tables_of_another_version_are_told_of(app: FastAPI, client: httpx.Clien
     engine = app.state.parts.engine
     with engine.begin() as connection:
         connection.execute(text("ALTER TABLE jobs RENAME COLUMN priority TO urgency"))
-    refused = client.get("/v1/jobs")
+    try:
+        refused = client.get("/v1/jobs")
+    finally:  # other tests use the same tables
+        with engine.begin() as connection:
+            connection.execute(text("ALTER TABLE jobs RENAME COLUMN urgency TO priority"))
     assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")

@@ -100,7 +100,7 @@ def test_without_the_database_its_keys_stay_valid_for_a_while_and_those_of_the_s
     ring.read()
     assert ring.caller_of(f"Bearer {made}").key is not None
     monkeypatch.setattr(keyring, "_STALE_SECONDS", -1.0)
-    with pytest.raises(Unavailable, match="knows the API keys"):
+    with pytest.raises(Unavailable, match="the database with the API keys"):
         ring.caller_of(f"Bearer {made}")
     assert ring.caller_of(f"Bearer {CONFIGURED}").key is not None
 

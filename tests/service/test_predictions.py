@@ -137,7 +137,7 @@ def test_the_bytes_of_one_image_may_be_the_body(client: httpx.Client, make_model
     answer = client.post(url, content=bytes([0, 0, 255, 0]), headers=headers).json()
     assert answer["predictions"][0]["goodness"] == [0.0, 0.0, 3.0]
     refused = problem(client.post(url, content=b"123", headers=headers), 422, "invalid_image")
-    assert refused["detail"] == "one image of this model is 4 bytes, one for each pixel, got 3"
+    assert refused["detail"] == "an image for this model has 4 bytes, one per pixel, got 3"
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_an_image_of_twenty_megapixels_is_refused_before_it_is_decoded(client: h
     [
         # 16,000,000 pixels each
         ([(4000, 4000)] * 4, "invalid_image", "images.0: expected an image file"),
-        ([(4000, 4000)] * 5, "invalid_request", "images: the files of a request may have 64,000,000 pixels together, "),
+        ([(4000, 4000)] * 5, "invalid_request", "images: the files of a request may have 64,000,000 pixels in total, "),
         # 12,800,000 pixels each
         ([(4000, 3200)] * 5, "invalid_image", "images.0: expected an image file"),
         ([(4000, 3200)] * 5 + [(1, 1)], "invalid_request", "images: the files of a request may have 64,000,000 pixels"),
@@ -275,7 +275,7 @@ def test_another_type_of_body_is_a_415(client: httpx.Client, make_model: Any, me
 
 def test_more_images_than_allowed_are_refused(client: httpx.Client, make_model: Any) -> None:
     response = predict(client, make_model(), [[0, 0, 0, 0]] * 1025)
-    expected = "a request may have 1,024 images, got 1,025; split them over several requests"
+    expected = "a request may have at most 1,024 images, got 1,025; split them over several requests"
     assert problem(response, 422, "invalid_request")["errors"] == [{"field": "images", "message": expected}]
 
 

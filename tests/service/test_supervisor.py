@@ -152,7 +152,7 @@ def test_a_part_that_dies_is_started_again(served: Served) -> None:
     for child in [served.child(word) for word in ("uvicorn", "celery", "valkey")]:
         child.kill()
     # Told by what it says, for a request may wait until its part is back and never see that it was away.
-    ends = [f"{name} ended with status -9" for name in ("api", "worker-1", "broker")]
+    ends = [f"{name} exited with status -9" for name in ("api", "worker-1", "broker")]
     wait_until(lambda: all(end in served.messages.read_text() for end in ends), "the deaths are noticed")
 
     wait_until(lambda: is_ready(url), "the parts are back")
