@@ -55,8 +55,11 @@ def main() -> None:
     except click.exceptions.Abort:
         click.echo("stopped", err=True)
         sys.exit(130)
-    except click.ClickException as error:
+    except click.UsageError as error:
         error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        click.echo(f"error: {error.format_message()}", err=True)
         sys.exit(error.exit_code)
     except SpecError as error:
         named = not error.field or str(error).startswith(error.field)

@@ -6,9 +6,13 @@ import errno
 import ipaddress
 import socket
 
+from intff.errors import IntffError
 
-class ListenFailed(Exception):
+
+class ListenFailed(IntffError):
     """The address is in use, or does not belong to this machine."""
+
+    code = "address_in_use"
 
 
 def listen(host: str, port: int, *, or_any: bool = False) -> socket.socket:

@@ -77,14 +77,31 @@ class ApiError(IntffError):
         self.status = status
         self.problems = tuple(problems)
 
+    @property
+    def is_temporary(self) -> bool:
+        """Whether the same request may succeed later: the service was unreachable, failing or too busy."""
+        if self.status is None:
+            return self.code == "unreachable"
+        return self.status >= httpx.codes.INTERNAL_SERVER_ERROR or self.status == httpx.codes.TOO_MANY_REQUESTS
+
 
 class Client:
     """The API of one service; use it as a context manager, or close it."""
 
     def __init__(self, url: str = DEFAULT_URL, api_key: str | None = None, *, timeout: float = 30.0) -> None:
+        if api_key and not (api_key.isascii() and api_key.isprintable()):
+            msg = "an API key has only printable ASCII characters"
+            raise ApiError(msg, code="unauthorized")
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self.url = url.rstrip("/")
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
+        try:
+            self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
+            is_complete = self._http.base_url.scheme in {"http", "https"} and bool(self._http.base_url.host)
+        except httpx.InvalidURL:
+            is_complete = False
+        if not is_complete:
+            msg = f"the URL of a service looks like {DEFAULT_URL}, got {url!r}"
+            raise ApiError(msg, code="invalid_url")
 
     def __enter__(self) -> Self:
         return self
@@ -155,7 +172,7 @@ class Client:
             except (httpx.TransportError, SSEError) as error:
                 lost = error
             except ApiError as error:
-                if error.status is not None and error.status < httpx.codes.INTERNAL_SERVER_ERROR:
+                if not error.is_temporary:
                     raise
                 lost = error
             failures += 1
@@ -197,7 +214,8 @@ class Client:
                     for chunk in response.iter_bytes(_CHUNK):
                         file.write(chunk)
                         digest.update(chunk)
-                if response.headers["ETag"].strip('"') != digest.hexdigest():
+                expected = response.headers.get("ETag", "").removeprefix("W/").strip('"')  # a proxy may weaken it
+                if expected and expected != digest.hexdigest():
                     msg = f"{artifact} arrived damaged; download it again"
                     raise ApiError(msg, code="damaged", status=response.status_code)
             partial.replace(target)
@@ -235,7 +253,12 @@ class Client:
             given["after"] = page["data"][-1]["id"]
 
     def _json(self, method: str, path: str, **request: object) -> dict[str, Any]:
-        return cast("dict[str, Any]", self._answer(method, path, **request).json())
+        response = self._answer(method, path, **request)
+        try:
+            return cast("dict[str, Any]", response.json())
+        except ValueError as error:
+            msg = f"{response.url} answered {response.status_code}, but not as this service does; is the URL right?"
+            raise ApiError(msg, code="http_error", status=response.status_code) from error
 
     def _answer(self, method: str, path: str, **request: Any) -> httpx.Response:  # noqa: ANN401 -- httpx's own options
         """Send a request, and retry it when the connection fails: every request here may be repeated."""

@@ -53,8 +53,8 @@ class JobRunner:
             try:
                 job = client.job(job["id"])
                 last_heard = time.monotonic()
-            except ApiError:
-                if time.monotonic() - last_heard > PATIENCE_SECONDS:
+            except ApiError as error:
+                if not error.is_temporary or time.monotonic() - last_heard > PATIENCE_SECONDS:
                     raise
         return job
 

@@ -9,12 +9,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from intff.errors import IntffError
+
 LOCK = "serve.lock"
 """The lock file in the home folder."""
 
 
-class HomeInUse(Exception):
+class HomeInUse(IntffError):
     """Another `intff serve` uses this home folder."""
+
+    code = "home_in_use"
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,12 @@ def holder_of(path: Path) -> Holder:
         return Holder(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
         return Holder()
+
+
+def serving_at(path: Path) -> str | None:
+    """Where a live supervisor with this lock file serves; None if there is none."""
+    holder = holder_of(path)
+    return holder.url if holder.pid is not None and _is_alive(holder.pid) else None
 
 
 def _try_lock(handle: int) -> bool:

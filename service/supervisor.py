@@ -16,6 +16,7 @@ from types import FrameType
 
 from sqlalchemy.exc import DBAPIError
 
+from intff.errors import IntffError
 from service.address import listen, url_of
 from service.children import Child
 from service.connections import SERVER_OPTIONS
@@ -33,8 +34,10 @@ READY_SECONDS = 60.0
 HOPELESS = 3
 
 
-class StartFailed(Exception):
+class StartFailed(IntffError):
     """A part of the service did not start."""
+
+    code = "start_failed"
 
 
 class Supervisor:

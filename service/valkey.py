@@ -10,13 +10,17 @@ import stat
 import tempfile
 from pathlib import Path
 
+from intff.errors import IntffError
+
 # The kernel limits a socket's path to about 104 bytes on macOS and 108 on Linux.
 SOCKET_PATH_BYTES = 100
 SOCKET = "valkey.sock"
 
 
-class BrokerMissing(Exception):
+class BrokerMissing(IntffError):
     """No Valkey or Redis server is installed."""
+
+    code = "broker_missing"
 
 
 def find_server() -> str:

@@ -68,6 +68,9 @@ def reproduce(
     if dry_run:
         for run in [*tuning_runs(rows), *result_runs(rows, records, seeds)]:
             _tell_plan(run, records, as_json=as_json)
+        later = sum(seeds or row.seeds for row in rows) - len(result_runs(rows, records, seeds))
+        if later and not as_json:
+            click.echo(f"and {later} runs with several seeds, once tuning has chosen their learning rates")
         return
     runner = remote_runner(url, os.environ.get("INTFF_API_KEY")) if url else LocalRunner()
     complete = True

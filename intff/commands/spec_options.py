@@ -65,7 +65,7 @@ def spec_data(
     data: dict[str, Any] = {}
     if spec_file is not None:
         try:
-            data = json.load(spec_file)
+            data = json.load(spec_file, object_pairs_hook=_with_single_keys)
         except (ValueError, RecursionError) as error:
             msg = f"{spec_file.name} is not JSON: {error}"
             raise SpecError(msg) from error
@@ -81,6 +81,15 @@ def spec_data(
     data = merge(data, over)
     for setting in settings:
         data = merge(data, _setting(setting))
+    return data
+
+
+def _with_single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        names = [name for name, _ in pairs]
+        msg = f"an object has the key {next(name for name in names if names.count(name) > 1)!r} twice"
+        raise ValueError(msg)
     return data
 
 

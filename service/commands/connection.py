@@ -15,7 +15,6 @@ import click
 if TYPE_CHECKING:
     from service.client import Client
 
-_DEFAULT_URL = "http://127.0.0.1:8000"  # repeated from the client, whose import would slow `--help` down
 _INVALID = 422
 
 
@@ -54,15 +53,27 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options --url, --api-key and --json to a command, and pass it the resulting connection."""
 
     @click.option(
-        "--url", envvar="INTFF_URL", show_envvar=True, default=_DEFAULT_URL, show_default=True, help="The service URL."
+        "--url",
+        envvar="INTFF_URL",
+        show_envvar=True,
+        help="The service URL (default: the service that runs in INTFF_HOME, else 127.0.0.1 and INTFF_PORT or 8000).",
     )
     @click.option("--api-key", envvar="INTFF_API_KEY", show_envvar=True, help="The API key to send, if required.")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
     @functools.wraps(command)
-    def run(url: str, api_key: str | None, as_json: bool, **options: object) -> None:
-        command(Connection(url, api_key, as_json), **options)
+    def run(url: str | None, api_key: str | None, as_json: bool, **options: object) -> None:
+        command(Connection(url or _local_url(), api_key, as_json), **options)
 
     return run
+
+
+def _local_url() -> str:
+    """The service of this machine, which moves to another port if its own is in use."""
+    from service.lock import LOCK, serving_at  # noqa: PLC0415 -- not needed for `--help`
+    from store.settings import read_settings  # noqa: PLC0415
+
+    settings = read_settings()
+    return serving_at(settings.home / LOCK) or f"http://127.0.0.1:{settings.port}"
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -127,7 +127,9 @@ def _move(connection: Connection, job_id: str, move: Literal["cancel", "pause", 
     if connection.as_json:
         connection.answer(job)
     else:
-        click.echo(f"{job['id']} is {job['status']}", err=True)
+        # A running job obeys within a few steps, and the answer does not wait for that.
+        pending = {"cancel": " and will be cancelled", "pause": " and will be paused"}.get(move, "")
+        click.echo(f"{job['id']} is {job['status']}{pending if job['status'] == 'running' else ''}", err=True)
 
 
 def _follow(connection: Connection, client: Client, job_id: str) -> None:

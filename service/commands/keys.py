@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -42,19 +41,18 @@ def _on_database(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def run(home: Path | None, as_json: bool, **options: object) -> None:
         # Imported here, so that the other commands of `intff` do not wait for the database's packages.
-        from sqlalchemy.exc import OperationalError  # noqa: PLC0415
+        from sqlalchemy.exc import DatabaseError  # noqa: PLC0415
 
         from store.errors import StoreError  # noqa: PLC0415
 
         try:
             with _session(home) as session:
                 command(session, as_json, **options)
-        except OperationalError as error:
-            click.echo(f"intff keys: the database cannot be reached: {error.orig}", err=True)
-            sys.exit(1)
+        except DatabaseError as error:
+            message = f"the database cannot be used: {str(error.orig).strip()}"
+            raise click.ClickException(message) from error
         except StoreError as error:
-            click.echo(f"intff keys: {error}", err=True)
-            sys.exit(1)
+            raise click.ClickException(str(error)) from error
 
     return run
 
@@ -150,7 +148,7 @@ def _shown(row: ApiKey) -> dict[str, str | None]:
 
 
 def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()
+    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
 
 
 def _day(moment: datetime | None) -> str:

@@ -116,10 +116,24 @@ def predict(connection: Connection, model: str, images: tuple[Path, ...], invert
     predictions = zip(images, answer["predictions"], strict=True)
     if connection.as_json:
         for image, prediction in predictions:
-            connection.answer({"image": str(image), "model": answer["model"], **prediction})
+            connection.answer({"file": str(image), "model": answer["model"], **prediction})
         return
-    rows = [(str(image), prediction["label"], f"{prediction['margin']:.4g}") for image, prediction in predictions]
-    columns(("image", "label", "margin"), rows)
+    rows = [
+        (
+            str(image),
+            prediction["label"],
+            f"{prediction['margin']:.2f}",
+            *(f"{score:.2f}" for score in _scores(prediction)),
+        )
+        for image, prediction in predictions
+    ]
+    columns(("file", "label", "margin", *answer["labels"]), rows)
+
+
+def _scores(prediction: dict[str, Any]) -> list[float]:
+    """What decided: the softmax layer's probabilities if there are any, else the goodness."""
+    scores: list[float] = prediction.get("probabilities") or prediction["goodness"]
+    return scores
 
 
 @contextmanager

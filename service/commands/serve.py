@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -34,17 +33,9 @@ def serve(host: str | None, port: int | None, workers: int, home: Path | None) -
     the parts are in its logs/ folder; this command itself prints only what you need to know.
     """
     # Imported here, so that the other commands of `intff` do not wait for the database's packages.
-    from service.address import ListenFailed  # noqa: PLC0415
-    from service.lock import HomeInUse  # noqa: PLC0415
-    from service.supervisor import StartFailed, Supervisor  # noqa: PLC0415
-    from service.valkey import BrokerMissing  # noqa: PLC0415
-    from store.errors import SchemaUnknown, SettingsError  # noqa: PLC0415
+    from service.supervisor import Supervisor  # noqa: PLC0415
     from store.settings import read_settings  # noqa: PLC0415
 
     given = {"host": host, "port": port, "home": home}
-    try:
-        settings = read_settings(**{name: value for name, value in given.items() if value is not None})
-        Supervisor(settings, workers).run()
-    except (ListenFailed, HomeInUse, BrokerMissing, StartFailed, SchemaUnknown, SettingsError, OSError) as error:
-        click.echo(f"intff serve: {error}", err=True)
-        sys.exit(1)
+    settings = read_settings(**{name: value for name, value in given.items() if value is not None})
+    Supervisor(settings, workers).run()
