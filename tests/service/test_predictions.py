@@ -262,7 +262,7 @@ def test_another_type_of_body_is_a_415(client: httpx.Client, make_model: Any, me
 
 def test_more_images_than_allowed_are_refused(client: httpx.Client, make_model: Any) -> None:
     response = predict(client, make_model(), [[0, 0, 0, 0]] * 1025)
-    expected = "a request may have 1,024 images, got 1,025; split them over several requests"
+    expected = "a request may have at most 1,024 images, got 1,025; split them over several requests"
     assert problem(response, 422, "invalid_request")["errors"] == [{"field": "images", "message": expected}]
 
 
