@@ -1,4 +1,4 @@
-# The images of the distributed shape: `api`, which has no torch, and `worker`, which has.
+# The images of the distributed deployment: `api`, without torch, and `worker`, with torch.
 #
 #   docker build --target api -t intff-api .
 #   docker build --target worker -t intff-worker .
@@ -13,7 +13,7 @@ ENV PATH=/opt/intff/bin:$PATH
 COPY constraints.txt pyproject.toml README.md ./
 RUN pip install -c constraints.txt pip setuptools
 
-# The packages come before the project's own files, so that a change of code costs no download.
+# Packages are installed before the project's own files are copied, so that a code change downloads nothing.
 FROM packages AS api-packages
 RUN pip install -c constraints.txt --no-build-isolation ".[service,s3]"
 COPY intff intff
@@ -22,8 +22,8 @@ COPY service service
 RUN pip install -c constraints.txt --no-build-isolation --no-deps --force-reinstall .
 
 FROM packages AS worker-packages
-# Another index to take torch from: PyTorch's own index of CPU builds makes an image without CUDA,
-# a few gigabytes smaller. The version is the constraints file's either way.
+# Another index for torch: PyTorch's index of CPU builds gives an image without CUDA, a few gigabytes
+# smaller. The constraints file sets the version either way.
 ARG TORCH_INDEX=""
 RUN PIP_EXTRA_INDEX_URL="${TORCH_INDEX}" pip install -c constraints.txt --no-build-isolation ".[worker,s3]"
 COPY intff intff
@@ -32,7 +32,7 @@ COPY worker worker
 RUN pip install -c constraints.txt --no-build-isolation --no-deps --force-reinstall .
 
 FROM python:${PYTHON} AS base
-# Volumes mounted here take over their owner from the image, so the folders must be there, and ours.
+# Volumes mounted here inherit their owner from the image, so these folders must exist and belong to this user.
 RUN useradd --system --uid 10001 --home-dir /var/lib/intff --shell /usr/sbin/nologin intff \
     && install --directory --owner=intff --group=intff \
         /var/lib/intff /var/lib/intff/artifacts /var/lib/intff/data

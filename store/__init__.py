@@ -1,1 +1,1 @@
-"""What every process remembers: tables, queries, migrations, artifacts, the queue's name and the settings."""
+"""What all processes share: tables, queries, migrations, artifacts, the queue and the settings."""

@@ -22,7 +22,7 @@ _CHUNK = 2**20
 
 
 class FileRecord(TypedDict):
-    """What is remembered of a file, to tell later whether it is still the same."""
+    """What is recorded about a file, to tell later whether it is unchanged."""
 
     sha256: str
     bytes: int
@@ -31,9 +31,9 @@ class FileRecord(TypedDict):
 class Artifacts:
     """Folders of files under prefixes such as `jobs/job_.../2/model`.
 
-    A prefix is written once, by the one attempt that it belongs to. In a local folder it
-    appears whole or not at all, and is on the disk when the call returns; elsewhere nobody
-    knows of it before the database does.
+    A prefix is written once, by the one attempt that it belongs to. In a local folder it is written
+    atomically, and is on the disk when the call returns; elsewhere it is not used until the database
+    refers to it.
 
     Args:
         url: a local folder, or a URL that fsspec knows (`s3://bucket/path`).
@@ -53,18 +53,18 @@ class Artifacts:
             raise MissingExtra(msg) from error
         except ValueError as error:
             scheme, separator, _ = url.partition("://")  # the rest may hold a password
-            msg = f"artifacts are a folder or a URL that fsspec knows, got {scheme + separator!r} ({error})"
+            msg = f"artifacts must be a folder or a URL that fsspec knows, got {scheme + separator!r} ({error})"
             raise SettingsError(msg) from error
         self._files: Any = files
         self._root = str(root).rstrip("/")
         self._is_local = isinstance(files, LocalFileSystem)
 
     def put_folder(self, local: Path, prefix: str) -> dict[str, FileRecord]:
-        """Store every file of a folder, and tell what was stored.
+        """Store every file of a folder, and return a record of each.
 
         Args:
-            local: a folder of files, without folders in it.
-            prefix: where to put them; what an earlier try left there is replaced.
+            local: a folder of files, without subfolders.
+            prefix: where to put them; anything left there by an earlier try is replaced.
         """
         target = self._path(prefix)
         sources = sorted(local.iterdir())
@@ -79,22 +79,22 @@ class Artifacts:
         return records
 
     def fetch_folder(self, prefix: str, local: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
-        """Copy files into a new local folder, which appears only when every file is as recorded.
+        """Copy files into a new local folder, which appears only once every file matches its record.
 
         Args:
             prefix: where they are.
-            local: the folder to make; one that is there already has been fetched by somebody else, and stays.
+            local: the folder to create; an existing one has already been fetched, and is left alone.
             files: the record of each wanted file, by its name.
 
         Raises:
-            ArtifactMissing: a file is not there.
-            ArtifactCorrupt: a file is not what was recorded.
-            OSError: the store itself is not there.
+            ArtifactMissing: a file does not exist.
+            ArtifactCorrupt: a file does not match its record.
+            OSError: the store itself is missing.
         """
         if local.exists():
             return
         if self._is_local and not Path(self._root).is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, "the folder of the artifacts is not there", self._root)
+            raise NotADirectoryError(errno.ENOTDIR, "the artifacts folder does not exist", self._root)
         with _appearing(local, durable=False) as unfinished:
             for name, record in files.items():
                 with self.open(f"{prefix}/{name}") as reader, (unfinished / name).open("wb") as writer:
@@ -107,7 +107,7 @@ class Artifacts:
         """Open a stored file for reading.
 
         Raises:
-            ArtifactMissing: it is not there.
+            ArtifactMissing: it does not exist.
         """
         try:
             return cast("BinaryIO", self._files.open(self._path(path), "rb"))
@@ -116,11 +116,11 @@ class Artifacts:
             raise ArtifactMissing(msg) from error
 
     def exists(self, path: str) -> bool:
-        """Whether a file or a prefix is there."""
+        """Whether a file or a prefix exists."""
         return bool(self._files.exists(self._path(path)))
 
     def names(self, prefix: str) -> list[str]:
-        """What lies directly under a prefix, unfinished things among it."""
+        """The names directly under a prefix, including unfinished folders."""
         try:
             found = self._files.ls(self._path(prefix), detail=False)
         except FileNotFoundError:
@@ -128,7 +128,7 @@ class Artifacts:
         return [PurePosixPath(path).name for path in found]
 
     def delete_prefix(self, prefix: str) -> None:
-        """Remove a prefix with all its files; one that is not there is fine."""
+        """Remove a prefix with all its files; a missing one is not an error."""
         try:
             self._files.rm(self._path(prefix), recursive=True)
         except FileNotFoundError:
@@ -137,19 +137,19 @@ class Artifacts:
     def _path(self, path: str) -> str:
         parts = PurePosixPath(path).parts
         if not parts or path.startswith("/") or ".." in parts or "\\" in path or "\0" in path:
-            msg = f"an artifact's path is relative and stays inside the store, got {path!r}"
+            msg = f"an artifact's path must be relative and stay inside the store, got {path!r}"
             raise ValueError(msg)
         return "/".join([self._root, *parts])
 
 
 @contextmanager
 def _appearing(folder: Path, *, durable: bool) -> Iterator[Path]:
-    """Fill a folder beside the wanted one, then rename it; on an error nothing is left of it."""
+    """Fill a folder next to the wanted one, then rename it; after an error nothing is left behind."""
     _make(folder.parent, durable=durable)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".unfinished", dir=folder.parent))
     try:
         yield unfinished
-        unfinished.chmod(0o755)  # mkdtemp's own is for nobody else's eyes; the API may run as another user
+        unfinished.chmod(0o755)  # mkdtemp's 0700 would hide it from the API, which may run as another user
         if durable:
             for file in unfinished.iterdir():
                 _sync(file)
@@ -171,7 +171,7 @@ def _rename(unfinished: Path, folder: Path, taken: Callable[[], bool] | None) ->
 
 
 def _make(folder: Path, *, durable: bool) -> None:
-    """Make a folder and those above it; each new name is synced in the folder that holds it."""
+    """Create a folder and its parents; if durable, the parent of each new folder is synced."""
     if folder.is_dir():
         return
     _make(folder.parent, durable=durable)

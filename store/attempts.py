@@ -1,8 +1,8 @@
-"""An attempt's own writes: claiming a job, keeping it, reporting, and ending in exactly one way.
+"""An attempt's own writes: claiming a job, renewing the lease, reporting, and ending in exactly one way.
 
-Every write after the claim carries the fence: it touches the row only while the job runs and
-this attempt is its newest. A function that answers None or False has written nothing, and the
-attempt must stop, for the job is no longer its own.
+Every write after the claim is fenced: it only changes the row while the job is running and this
+attempt is its newest. A function that returns None or False has written nothing, and the attempt
+must stop, because the job is no longer its own.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from store.tables import Attempt, EpochMetricsRow, Job, Model
 
 @dataclass(frozen=True)
 class Claim:
-    """A job that a worker holds: the attempt's number is the fence of all that it writes."""
+    """A job that a worker holds: the attempt's number is the fencing token of all its writes."""
 
     job_id: str
     attempt: int
     spec: dict[str, Any]
     checkpoints: tuple[dict[str, Any], ...]
-    """To go on from, newest first."""
+    """To resume from, newest first."""
     worker: str
     lease_seconds: float
 
@@ -43,10 +43,10 @@ class Orders:
 
 
 def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float, max_attempts: int) -> Claim | None:
-    """Take a job that waits, or one whose worker has been silent for longer than its lease.
+    """Claim a queued job, or a running one whose worker let its lease expire.
 
     Returns:
-        The claim, or None when somebody else was first or the job is not to be had.
+        The claim, or None if somebody else was first or the job cannot be claimed.
     """
     queued = Job.status == JobStatus.QUEUED
     lost = (Job.status == JobStatus.RUNNING) & (Job.lease_expires_at < clock()) & (Job.losses + 1 < max_attempts)
@@ -73,9 +73,9 @@ def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float, m
 
 
 def renew(session: Session, claim: Claim, progress: Mapping[str, Any] | None = None) -> Orders | None:
-    """Keep the job for another lease, say how far it is, and learn what its owner wants, in one statement.
+    """Renew the lease, report progress, and read what the job's owner wants, in one statement.
 
-    A lease that ran out while nobody took the job is renewed like any other.
+    A lease that expired while nobody took the job is renewed like any other.
     """
     return _renew(session, claim, progress)
 
@@ -83,31 +83,31 @@ def renew(session: Session, claim: Claim, progress: Mapping[str, Any] | None = N
 def record_epoch(
     session: Session, claim: Claim, metrics: Mapping[str, Any], progress: Mapping[str, Any]
 ) -> Orders | None:
-    """Keep what one epoch reported, as `record_epochs` does."""
+    """Store one epoch's metrics, as `record_epochs` does."""
     return record_epochs(session, claim, [metrics], progress)
 
 
 def record_epochs(
     session: Session, claim: Claim, metrics: Sequence[Mapping[str, Any]], progress: Mapping[str, Any] | None
 ) -> Orders | None:
-    """Keep what epochs reported, and renew the lease; epochs that are trained again replace their earlier reports.
+    """Store the metrics of epochs, and renew the lease; epochs that are trained again replace their earlier metrics.
 
-    However many they are, it takes three exchanges with the database: a training of short epochs has hundreds a second.
+    This takes three database round trips however many epochs there are: short epochs come by the hundreds a second.
 
     Args:
         session: the session to write with.
         claim: the attempt's claim.
         metrics: each epoch's metrics, with its number as `epoch`, in the order in which they were trained.
-        progress: how far the job is now; None leaves what is there.
+        progress: how far the job is now; None leaves the stored progress unchanged.
 
     Returns:
-        What the job's owner wants, as `renew` does; None when nothing was written.
+        What the job's owner wants, as in `renew`; None if nothing was written.
     """
     kept = [dict(each) for each in metrics]
     orders = _renew(session, claim, progress, latest_metrics=kept[-1])
     if orders is None:
         return None
-    # The job's row is locked now. Later epochs can only be a lost attempt's, which this one does not build on.
+    # The job's row is locked now. Later epochs can only come from a lost attempt, which this one does not build on.
     first = kept[0]["epoch"]
     session.execute(
         delete(EpochMetricsRow).where(EpochMetricsRow.job_id == claim.job_id, EpochMetricsRow.epoch >= first)
@@ -127,7 +127,7 @@ def _renew(session: Session, claim: Claim, progress: Mapping[str, Any] | None, *
 
 
 def record_checkpoint(session: Session, claim: Claim, checkpoint: Mapping[str, Any]) -> bool:
-    """Make a stored checkpoint the one to go on from, and keep the one before; recording it twice is harmless."""
+    """Make a stored checkpoint the one to resume from, and keep the previous one; recording it twice is harmless."""
     newest = dict(checkpoint)
     repeated = Job.checkpoint == newest
     job = change_job(
@@ -144,14 +144,14 @@ def succeed(
 ) -> Model | None:
     """Publish the attempt's model and end the job, both or neither.
 
-    A job whose cancelling was accepted ends as `cancelled` instead, without a model.
+    A job whose cancellation was accepted ends as `cancelled` instead, without a model.
 
     Args:
         session: the session to write with.
         claim: the attempt's claim.
         manifest: the model folder's manifest.
-        prefix: where the model's files lie in the artifact store.
-        result: what the job's `result` shows.
+        prefix: where the model's files are in the artifact store.
+        result: the job's `result`.
     """
     model_id = new_id("model", database_time(session))
     job = _finish(session, claim, JobStatus.SUCCEEDED, result=dict(result), model_id=model_id)
@@ -172,18 +172,18 @@ def succeed(
 
 
 def fail(session: Session, claim: Claim, *, code: str, message: str) -> bool:
-    """End the job with an error; one whose cancelling was accepted ends as `cancelled` instead."""
-    text = message.replace("\0", "")  # PostgreSQL's texts have no NUL, and a library's message may
+    """End the job with an error; a job whose cancellation was accepted ends as `cancelled` instead."""
+    text = message.replace("\0", "")  # PostgreSQL text cannot contain NUL, but a library's message may
     return _finish(session, claim, JobStatus.FAILED, error_code=code, error_message=text) is not None
 
 
 def hand_back(session: Session, claim: Claim) -> JobStatus | None:
-    """Let go of the job, and leave it as its owner wants it: cancelled, paused, or else in the queue again.
+    """Release the job, and leave it as its owner wants it: cancelled, paused, or else queued again.
 
-    Nothing is counted against the job. In the queue it is due for publishing at once.
+    Nothing is counted against the job. If queued, it is due for publishing at once.
 
     Returns:
-        The job's state, or None when it was no longer this attempt's.
+        The job's status, or None if it was no longer this attempt's.
     """
     job = change_job(
         session,
@@ -204,17 +204,17 @@ def hand_back(session: Session, claim: Claim) -> JobStatus | None:
 
 
 def set_cancelled(session: Session, claim: Claim) -> bool:
-    """Stop because of a cancel order."""
+    """Stop because a cancel was requested."""
     return hand_back(session, claim) is not None
 
 
 def set_paused(session: Session, claim: Claim) -> bool:
-    """Stop because of a pause order; if that was taken back meanwhile, the job returns to the queue."""
+    """Stop because a pause was requested; if that was withdrawn meanwhile, the job returns to the queue."""
     return hand_back(session, claim) is not None
 
 
 def released() -> dict[str, Any]:
-    """The columns of a job that no worker holds any more and that is due for publishing at once."""
+    """Column values for a job that no worker holds any more and that is due for publishing at once."""
     return {
         "cancel_requested": false(),
         "pause_requested": false(),
@@ -226,7 +226,7 @@ def released() -> dict[str, Any]:
 
 
 def end_attempt(session: Session, job_id: str, attempt: int, outcome: AttemptOutcome) -> None:
-    """Note how an attempt ended, unless that is known already."""
+    """Record how an attempt ended, unless that is already known."""
     session.execute(
         update(Attempt)
         .where(Attempt.job_id == job_id, Attempt.attempt == attempt, Attempt.finished_at.is_(None))
@@ -240,7 +240,7 @@ def _fence(claim: Claim) -> tuple[ColumnElement[bool], ...]:
 
 
 def _finish(session: Session, claim: Claim, wanted: JobStatus, **values: object) -> Job | None:
-    """End the job as wanted, or as cancelled if that was asked for; `values` are kept only in the first case."""
+    """End the job as wanted, or as cancelled if that was requested; `values` are stored only in the first case."""
     job = change_job(
         session,
         *_fence(claim),
@@ -255,5 +255,5 @@ def _finish(session: Session, claim: Claim, wanted: JobStatus, **values: object)
 
 
 def _typed(column: str, value: object) -> ColumnElement[Any]:
-    """A value as its column stores it, which a CASE would otherwise have to guess."""
+    """A value with its column's type, which a CASE would otherwise have to guess."""
     return literal(value, Job.__table__.c[column].type)

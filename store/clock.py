@@ -1,4 +1,4 @@
-"""The database's clock: the only one that leases and orders are told by, written for each database."""
+"""The database's clock, the only one used for leases and deadlines, in each database's SQL."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sqlalchemy.types import TypeDecorator
 
 
 class Moment(TypeDecorator[datetime]):
-    """A point in time, aware and in UTC on both databases."""
+    """A point in time, time-zone-aware and in UTC on both databases."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse a naive time, and turn any other into UTC."""
+        """Refuse a naive time, and convert any other to UTC."""
         del dialect
         if value is None:
             return None
@@ -30,7 +30,7 @@ class Moment(TypeDecorator[datetime]):
         return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give SQLite's text its zone; PostgreSQL answers in the session's."""
+        """Add the time zone that SQLite's text lacks; PostgreSQL answers in the session's time zone."""
         del dialect
         if value is None:
             return None
@@ -38,10 +38,10 @@ class Moment(TypeDecorator[datetime]):
 
 
 class clock(FunctionElement[datetime]):  # noqa: N801 -- reads as the SQL function that it is
-    """The database's time now, or so many seconds from now.
+    """The database's current time, optionally plus a number of seconds.
 
-    PostgreSQL's is `clock_timestamp()`, not `now()`: a statement that waited for another one's
-    lock must see the time after the wait, not the one at which its transaction began.
+    On PostgreSQL this is `clock_timestamp()`, not `now()`: a statement that waited for a lock must see
+    the time after the wait, not the time at which its transaction began.
     """
 
     type = Moment()
@@ -57,7 +57,7 @@ def _postgresql(element: clock, compiler: SQLCompiler, **kw: object) -> str:
 
 @compiles(clock, "sqlite")
 def _sqlite(element: clock, compiler: SQLCompiler, **kw: object) -> str:
-    # Milliseconds are all that SQLite has; the zeros give the text the length of stored times.
+    # SQLite only has milliseconds; the zeros pad the text to the length of stored times.
     seconds = [compiler.process(argument, **kw) for argument in element.clauses]
     later = f", printf('%+.3f seconds', {seconds[0]})" if seconds else ""
     return f"(strftime('%Y-%m-%d %H:%M:%f', 'now'{later}) || '000')"

@@ -1,4 +1,4 @@
-"""The connection to SQLite or PostgreSQL: what each needs so that many processes can share it safely."""
+"""Connecting to SQLite or PostgreSQL, with what each needs so that many processes can share it safely."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ Sessions = sessionmaker[Session]
 """Makes sessions: `with sessions.begin() as session:` commits at its end, or rolls back."""
 
 _TAKES_NO_WRITES = "25006"  # PostgreSQL's read_only_sql_transaction
-_BUSY_SECONDS = 30  # writers of SQLite wait in line; each holds the file for milliseconds
+_BUSY_SECONDS = 30  # SQLite's writers wait for each other; each holds the lock for milliseconds
 
-# A worker that freezes inside a transaction loses its locks before anybody waits for its lease.
+# A worker that freezes inside a transaction loses its locks before its lease expires.
 _POSTGRESQL_OPTIONS = (
     f"-c timezone=UTC -c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={STATEMENT_SECONDS}s "
     "-c idle_in_transaction_session_timeout=10s"
@@ -44,7 +44,7 @@ _POSTGRESQL = {
     "connect_timeout": 5,
     "application_name": "intff",
     "options": _POSTGRESQL_OPTIONS,
-    # A host that vanished without a word is noticed in half a minute, not in two hours, also by who listens.
+    # A vanished host is noticed within half a minute, not after two hours, even while only waiting for data.
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -53,7 +53,7 @@ _POSTGRESQL = {
 
 
 def connect(url: str) -> Engine:
-    """Prepare an engine; nothing is opened before its first use, except that SQLite's folder is made.
+    """Create an engine; no connection is opened before its first use, but SQLite's folder is created.
 
     Raises:
         SettingsError: the URL names neither SQLite nor PostgreSQL.
@@ -65,7 +65,7 @@ def connect(url: str) -> Engine:
         engine = create_engine(
             parsed.set(drivername="postgresql+psycopg"),
             connect_args=_POSTGRESQL,
-            isolation_level="READ COMMITTED",  # conditional updates look again at a row they waited for
+            isolation_level="READ COMMITTED",  # conditional updates re-check a row that they waited for
             pool_pre_ping=True,
             pool_timeout=10,
             json_serializer=write_json,
@@ -73,7 +73,7 @@ def connect(url: str) -> Engine:
         event.listen(engine, "do_connect", _connect_patiently)
         event.listen(engine, "handle_error", _name_lost_connection)
         return engine
-    msg = f"the database is SQLite (sqlite:///FILE) or PostgreSQL (postgresql://...), got {parsed.drivername!r}"
+    msg = f"the database must be SQLite (sqlite:///FILE) or PostgreSQL (postgresql://...), got {parsed.drivername!r}"
     raise SettingsError(msg)
 
 
@@ -83,12 +83,12 @@ def sessions(engine: Engine) -> Sessions:
 
 
 def read_sessions(engine: Engine) -> Sessions:
-    """Sessions that only read: on SQLite they do not wait in the writers' line."""
+    """Sessions that only read: on SQLite they do not wait for writers."""
     return Sessions(engine.execution_options(read_only=True, **_read_only(engine)), expire_on_commit=False)
 
 
 def write_json(value: object) -> str:
-    """JSON as both databases take it: NaN and infinity, which JSON lacks, become null."""
+    """JSON that both databases accept: NaN and infinity, which JSON lacks, become null."""
     try:
         return json.dumps(value, allow_nan=False)
     except ValueError:
@@ -108,14 +108,13 @@ def _connect_patiently(_dialect: object, _record: object, arguments: list[Any], 
 
 
 def _name_lost_connection(context: ExceptionContext) -> None:
-    """Let every lost connection be an OperationalError, as callers expect who try again.
+    """Turn every lost connection into an OperationalError, which callers retry.
 
-    The driver calls it an internal error when the server ended a transaction that stood idle,
-    which is what a worker meets that was frozen in the middle of one; and when it takes no writes for now,
-    as a standby does.
+    The driver raises an internal error if the server ended an idle transaction, as happens to a worker that was
+    frozen in the middle of one, and if the server does not accept writes for now, as a standby.
     """
     if getattr(context.original_exception, "sqlstate", None) == _TAKES_NO_WRITES:
-        context.is_disconnect = True  # the next connection may lead to one that does
+        context.is_disconnect = True  # the next connection may reach a server that accepts them
     error = context.sqlalchemy_exception
     if context.is_disconnect and isinstance(error, DBAPIError) and not isinstance(error, OperationalError):
         raise OperationalError(
@@ -137,20 +136,20 @@ def _sqlite(url: URL) -> Engine:
 
 
 def _open_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 -- the driver's own connection
-    connection.isolation_level = None  # transactions begin where _begin_sqlite says, not where the driver guesses
+    connection.isolation_level = None  # transactions begin in _begin_sqlite, not where the driver guesses
     connection.execute("PRAGMA foreign_keys = ON")
     _use_write_ahead_log(connection)
-    # FULL, not NORMAL: an accepted job is still there after a power cut, for one fsync at each commit.
+    # FULL, not NORMAL: an accepted job survives a power cut, at the price of one fsync per commit.
     connection.execute("PRAGMA synchronous = FULL")
-    # In KiB. The system keeps the file's pages anyway, once for all connections; 2 MiB in each made a process grow.
+    # In KiB. The system caches the file's pages anyway, once for all connections; the default of 2 MiB each adds up.
     connection.execute("PRAGMA cache_size = -256")
 
 
 def _use_write_ahead_log(connection: Any) -> None:  # noqa: ANN401 -- the driver's own connection
-    """Readers and the writer do not block each other; the file remembers it.
+    """Switch to WAL mode, in which readers and the writer do not block each other; the file keeps the setting.
 
-    Changing the mode is the one thing that SQLite refuses at once instead of waiting when
-    another process is just opening the file, so waiting is done here.
+    If another process is just opening the file, SQLite refuses to change the mode at once instead of
+    waiting, so the waiting is done here.
     """
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:
@@ -165,8 +164,8 @@ def _use_write_ahead_log(connection: Any) -> None:  # noqa: ANN401 -- the driver
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that reads first and writes later can fail in the middle when another one wrote
-    # in between; taking the writer's place at its beginning makes it wait instead.
+    # A transaction that reads first and writes later can fail midway if another one wrote in
+    # between; taking the write lock at the beginning makes it wait instead.
     read_only = bool(connection.get_execution_options().get("read_only"))
     connection.exec_driver_sql(f"PRAGMA query_only = {read_only}")
     connection.exec_driver_sql("BEGIN DEFERRED" if read_only else "BEGIN IMMEDIATE")

@@ -2,15 +2,15 @@
 
 IntffError
 └── StoreError
-    ├── SettingsError        a variable of the environment that makes no sense
-    ├── SchemaUnknown        a database of a version that this program does not know
+    ├── SettingsError        an invalid environment variable
+    ├── SchemaUnknown        a database whose version this program does not know
     ├── NotFound             no such job, model, alias or key, or it is another owner's
-    ├── Conflict             a move that the job's state does not allow
+    ├── Conflict             an operation that the current state does not allow
     ├── QuotaExceeded        more unfinished jobs than one owner may have
-    ├── BrokerUnavailable    the queue could not be reached in time
-    ├── ArtifactMissing      a file that a record names is not there
-    ├── ArtifactCorrupt      a file is there but is not what was recorded
-    └── ArtifactsUnavailable the store of files stays away
+    ├── BrokerUnavailable    the broker could not be reached in time
+    ├── ArtifactMissing      a recorded file does not exist
+    ├── ArtifactCorrupt      a file does not match its record
+    └── ArtifactsUnavailable the artifact store did not answer for too long
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class StoreError(IntffError):
 
 
 class SettingsError(StoreError, ValueError):
-    """A setting that makes no sense, or two that do not go together."""
+    """An invalid setting, or two that contradict each other."""
 
     code = "invalid_settings"
 
 
 class SchemaUnknown(StoreError):
-    """The database is of a version that this program does not know."""
+    """The database has a version that this program does not know."""
 
     code = "schema_unknown"
 
@@ -43,14 +43,14 @@ class NotFound(StoreError):
 
 
 class Conflict(StoreError):
-    """A move that the present state does not allow; `code` says which rule stands against it."""
+    """An operation that the current state does not allow; `code` says which rule forbids it."""
 
     code = "conflict"
 
     def __init__(self, message: str, code: str | None = None) -> None:
         super().__init__(message)
         if code is not None:
-            self.code = code  # type: ignore[misc]  # the class has its default; this one is more exact
+            self.code = code  # type: ignore[misc]  # more specific than the class's default
 
 
 class QuotaExceeded(StoreError):
@@ -60,13 +60,13 @@ class QuotaExceeded(StoreError):
 
 
 class BrokerUnavailable(StoreError):
-    """The broker did not take a message in time; the reconciler publishes it later."""
+    """The broker did not accept a message in time; the reconciler publishes it later."""
 
     code = "broker_unavailable"
 
 
 class ArtifactMissing(StoreError):
-    """A file that a record names is not in the artifact store."""
+    """A recorded file does not exist in the artifact store."""
 
     code = "artifact_missing"
 

@@ -1,4 +1,4 @@
-"""Jobs as their owners see them: submitting, reading, and asking one to stop, wait or go on."""
+"""Jobs as their owners see them: submitting, reading, cancelling, pausing and resuming."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def submit(
     max_queued_jobs: int | None = None,
     republish_seconds: float = REPUBLISH_SECONDS,
 ) -> Job:
-    """Accept a job, or find the one that the same request under the same key has already made.
+    """Accept a job, or find the one that the same request with the same key has already created.
 
-    The caller commits, and then publishes the id while the job is `queued`; if that fails, the
+    The caller commits, and then publishes the id if the job is `queued`; if that fails, the
     reconciler does it after `republish_seconds`.
 
     Raises:
@@ -82,7 +82,7 @@ def submit(
     ).one_or_none()
     if made is not None:
         return made
-    # Another request with this key was committed between the look and the insertion.
+    # Another request with this key was committed between the lookup and the insertion.
     return _require_same(_same_key(session, owner, idempotency_key), digest)
 
 
@@ -92,7 +92,7 @@ def get_job(session: Session, job_id: str, *, owner: str | None) -> Job:
     Args:
         session: the session to read with.
         job_id: which one.
-        owner: whose it has to be; None for the program's own eyes, which may see every job.
+        owner: who must own it; None for internal use, which may see every job.
 
     Raises:
         NotFound: there is none, or it is another owner's.
@@ -121,8 +121,8 @@ def list_jobs(
         session: the session to read with.
         owner: whose jobs.
         status: only those in this state.
-        name: only those of exactly this name.
-        after: the last id of the page before.
+        name: only those with exactly this name.
+        after: the last id of the previous page.
         limit: how many jobs, at most.
     """
     conditions = [Job.owner == owner]
@@ -134,12 +134,12 @@ def list_jobs(
 
 
 def list_metrics(session: Session, job_id: str, *, owner: str | None, after: int = 0) -> list[dict[str, Any]]:
-    """Read what a job's epochs reported, in their order.
+    """Read the metrics of a job's epochs, in order.
 
     Args:
         session: the session to read with.
         job_id: whose epochs.
-        owner: whose the job has to be; None for the program's own eyes.
+        owner: who must own the job; None for internal use.
         after: the last epoch that is already known.
 
     Raises:
@@ -155,7 +155,7 @@ def list_metrics(session: Session, job_id: str, *, owner: str | None, after: int
 
 
 def sample_metrics(session: Session, job_id: str, *, owner: str | None, most: int) -> list[dict[str, Any]]:
-    """Read at most so many of a job's epochs, evenly spaced and counted from the last.
+    """Read the metrics of at most `most` epochs of a job, evenly spaced backwards from the last.
 
     Raises:
         NotFound: there is no such job, or it is another owner's.
@@ -172,7 +172,7 @@ def sample_metrics(session: Session, job_id: str, *, owner: str | None, most: in
 
 
 def revisions(session: Session, job_ids: Collection[str]) -> dict[str, int]:
-    """Read how often each of the jobs has changed; a higher number means that there is news."""
+    """Read each job's revision; a higher number means that the job has changed."""
     rows = session.execute(select(Job.id, Job.revision).where(Job.id.in_(job_ids)))
     return {job_id: revision for job_id, revision in rows}  # noqa: C416 -- the rows are not plain tuples
 
@@ -183,7 +183,7 @@ def count_active(session: Session, owner: str) -> int:
 
 
 def request_cancel(session: Session, job_id: str, *, owner: str = NO_OWNER) -> Job:
-    """Cancel a job: at once if no worker has it, else its worker is told to stop.
+    """Cancel a job: at once if no worker holds it, else its worker is told to stop.
 
     Once this is accepted the job ends as `cancelled`, whatever its worker does meanwhile.
 
@@ -211,9 +211,10 @@ def request_cancel(session: Session, job_id: str, *, owner: str = NO_OWNER) -> J
 
 
 def request_pause(session: Session, job_id: str, *, owner: str = NO_OWNER) -> Job:
-    """Pause a job: at once if it is queued, else its worker is told, and stops within about a second.
+    """Pause a job: at once if it is queued, else its worker is told to, and stops within about a second.
 
-    At the epoch's end, with a checkpoint, if that is near; else epochs since its last one will be trained again.
+    If the end of the epoch is near, it stops there with a checkpoint; else the epochs since the last checkpoint
+    will be trained again.
 
     Raises:
         NotFound: there is no such job, or it is another owner's.
@@ -234,7 +235,7 @@ def request_pause(session: Session, job_id: str, *, owner: str = NO_OWNER) -> Jo
 def request_resume(
     session: Session, job_id: str, *, owner: str = NO_OWNER, republish_seconds: float = REPUBLISH_SECONDS
 ) -> Job:
-    """Let a paused job go on, or take back the request to pause; the caller then publishes it if it is `queued`.
+    """Resume a paused job, or withdraw the request to pause; the caller then publishes it if it is `queued`.
 
     Raises:
         NotFound: there is no such job, or it is another owner's.
@@ -280,6 +281,6 @@ def _require_same(earlier: Job | None, digest: str) -> Job:
 
 
 def _count_alone(session: Session, owner: str) -> None:
-    """Let one submission of an owner at a time count and insert; SQLite has one writer anyway."""
+    """Let only one submission per owner count and insert at a time; SQLite has a single writer anyway."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:owner, 0))"), {"owner": f"quota:{owner}"})

@@ -1,4 +1,4 @@
-"""API keys that are made and revoked while the service runs: only a key's SHA-256 is ever stored."""
+"""API keys that are created and revoked while the service runs: only a key's SHA-256 is ever stored."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from store.errors import Conflict, NotFound
 from store.statements import CHANGE, insert_into
 from store.tables import NO_OWNER, Alias, ApiKey, Job, Model
 
-_BEGINNING = "intff_"  # tells people, and programs that search for leaked secrets, what they have found
+_BEGINNING = "intff_"  # tells people and secret scanners what they have found
 _SECRET_BYTES = 32
 _SHOWN = len(_BEGINNING) + 6
-_NOTED_SECONDS = 60.0  # how exact the date of a key's last use is
+_NOTED_SECONDS = 60.0  # the precision of a key's last use
 
 
 @dataclass(frozen=True)
 class KnownKeys:
-    """What a service process must know to check a key, as it was at one moment."""
+    """What a service process needs to check keys, as of one moment."""
 
     owners: dict[str, str]
     """The owner behind each key that is valid, by the key's SHA-256."""
     has_any: bool
-    """Whether there has ever been a key: revoking the last one closes the service, it does not open it."""
+    """Whether there has ever been a key: revoking the last one does not make the service open again."""
 
 
 def key_hash(key: str) -> str:
-    """What is stored of a key; a fast hash is enough for 256 random bits, which nobody can guess."""
+    """The hash that is stored for a key; a fast one is enough for 256 random bits, which nobody can guess."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def create_key(session: Session, name: str, *, shares_with: str | None = None) -> tuple[str, ApiKey]:
-    """Make a key.
+    """Create a key.
 
     Args:
         session: the session to write with.
-        name: for people; no two valid keys have the same.
+        name: for people; unique among valid keys.
         shares_with: an earlier key's name; the new one sees and owns the same jobs and models.
 
     Returns:
-        The key, which nobody can read again, and its row.
+        The key, which cannot be retrieved again, and its row.
 
     Raises:
         Conflict: a valid key has this name.
-        NotFound: there is no key of the name to share with.
+        NotFound: there is no key with the name to share with.
     """
     key = _BEGINNING + secrets.token_urlsafe(_SECRET_BYTES)
     digest = key_hash(key)
@@ -57,7 +57,7 @@ def create_key(session: Session, name: str, *, shares_with: str | None = None) -
     made = session.scalars(
         insert_into(session, ApiKey)
         .values(sha256=digest, name=name, prefix=key[:_SHOWN], owner=owner)
-        .on_conflict_do_nothing()  # the one conflict there can be: the name
+        .on_conflict_do_nothing()  # the only possible conflict is the name
         .returning(ApiKey)
     ).one_or_none()
     if made is None:
@@ -83,12 +83,12 @@ def adopt_ownerless(session: Session, owner: str) -> int:
 
 
 def list_keys(session: Session) -> list[ApiKey]:
-    """Every key that was ever made, oldest first."""
+    """Every key ever created, oldest first."""
     return list(session.scalars(select(ApiKey).order_by(ApiKey.created_at, ApiKey.sha256)))
 
 
 def revoke_key(session: Session, name: str) -> ApiKey:
-    """Make a key invalid for good; every API process heeds it within a second or so.
+    """Revoke a key permanently; every API process notices within about a second.
 
     Raises:
         NotFound: no valid key has this name.
@@ -113,7 +113,7 @@ def known_keys(session: Session) -> KnownKeys:
 
 
 def note_use(session: Session, digests: Collection[str]) -> None:
-    """Remember that keys were used just now, to the minute."""
+    """Record that keys were used just now, to the minute."""
     session.execute(
         update(ApiKey)
         .where(

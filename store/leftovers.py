@@ -1,4 +1,4 @@
-"""The files of jobs that have ended: what of them nobody needs, and which jobs still have to be looked at."""
+"""Cleaning up after jobs that have ended: which files are no longer needed, and which jobs are still to be checked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from store.statuses import TERMINAL
 from store.tables import Job, Model
 
 _AT_ONCE = 20
-GRACE_SECONDS = 5.0  # the attempt that ended the job is just tidying up itself
+GRACE_SECONDS = 5.0  # the attempt that ended the job cleans up first
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Ended:
 def find_ended(
     session: Session, grace_seconds: float = GRACE_SECONDS, passing_by: Collection[str] = ()
 ) -> Sequence[Ended]:
-    """Some jobs that ended so long ago, and may have left files behind; none of those to pass by."""
+    """Some jobs that ended at least so long ago and may have left files behind, except those in `passing_by`."""
     rows = session.execute(
         select(Job.id, Model.prefix)
         .outerjoin(Model, Model.job_id == Job.id)
@@ -54,10 +54,10 @@ def remove_files(artifacts: Artifacts, ended: Ended) -> None:
 
 
 def note_removed(session: Session, ended: Ended) -> None:
-    """Look at this job no more."""
+    """Mark a job as cleaned up."""
     session.execute(update(Job).where(Job.id == ended.job_id).values(has_files=False), execution_options=CHANGE)
 
 
 def note_files(session: Session, job_id: str) -> None:
-    """Have a job looked at again: an attempt that had lost it may have written files even after its end."""
+    """Mark a job for another cleanup: an attempt that had lost it may have written files even after the job's end."""
     session.execute(update(Job).where(Job.id == job_id).values(has_files=True), execution_options=CHANGE)

@@ -1,4 +1,4 @@
-"""Structured logs, the same for the service and the worker: one event a line, for people or as JSON."""
+"""Structured logs, the same for the service and the worker: one event per line, readable or as JSON."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _QUIET = (
 
 
 def set_up(settings: Settings, stream: TextIO | None = None) -> None:
-    """Send all logs, structlog's and the libraries' own, to one stream in one form.
+    """Send all logs, structlog's and the libraries' own, to one stream in one format.
 
     Args:
-        settings: the level, and whether it is JSON.
-        stream: where to; standard error when absent.
+        settings: the level, and whether to write JSON.
+        stream: where to write; standard error by default.
     """
     target = stream if stream is not None else sys.stderr
     renderers: list[Processor] = (
@@ -72,4 +72,4 @@ def set_up(settings: Settings, stream: TextIO | None = None) -> None:
 
 
 bind = structlog.contextvars.bound_contextvars
-"""`with bind(job=..., attempt=...):` gives every line logged inside these two fields."""
+"""`with bind(job=..., attempt=...):` adds these two fields to every line logged inside it."""

@@ -1,4 +1,4 @@
-"""Published models and the names that point at them."""
+"""Published models and the aliases that point at them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from store.statements import CHANGE, insert_into
 from store.tables import NO_OWNER, Alias, Model
 
 LATEST = "latest"
-"""The alias that nobody sets: it points at the owner's newest model."""
+"""The built-in alias: it always points at the owner's newest model."""
 
 
 def get_model(session: Session, name: str, *, owner: str = NO_OWNER) -> Model:
@@ -44,18 +44,18 @@ def list_models(session: Session, *, owner: str = NO_OWNER, after: str | None = 
     Args:
         session: the session to read with.
         owner: whose models.
-        after: the last id of the page before.
+        after: the last id of the previous page.
         limit: how many models, at most.
     """
     return read_page(session, Model, [Model.owner == owner], after, limit)
 
 
 def set_alias(session: Session, alias: str, model_id: str, *, owner: str = NO_OWNER) -> Alias:
-    """Point a name at a model; it may have pointed at another one before.
+    """Point an alias at a model; it may have pointed at another one before.
 
     Raises:
         NotFound: there is no such model, or it is another owner's.
-        Conflict: the name is taken by the rules: `latest`, or what looks like a model's id.
+        Conflict: the name is reserved: it is `latest`, or looks like a model's id.
     """
     if alias == LATEST or is_id(alias, "model"):
         msg = f"the alias {alias!r} is reserved; choose another name"

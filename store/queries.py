@@ -1,4 +1,4 @@
-"""Every query of the project, under one name. They take a session first and never commit."""
+"""Every query of the project, in one namespace. Each takes a session first and never commits."""
 
 from store.attempts import (
     Claim,

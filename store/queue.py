@@ -1,4 +1,4 @@
-"""The queue: its names, the one configuration of the broker, and publishing that never hangs."""
+"""The queue: its names, the broker's configuration, and publishing within a bounded time."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ QUEUES = (CPU, GPU)
 
 HIGHEST_PRIORITY = 9
 _CONNECT_SECONDS = 1.0
-_ANSWER_SECONDS = 2.0  # twice the longest that a worker's own blocking read takes
+_ANSWER_SECONDS = 2.0  # twice the longest blocking read of a worker
 
 
 class Publishable(Protocol):
-    """What of a job the broker needs to know."""
+    """What the broker needs to know about a job."""
 
     @property
     def id(self) -> str:
-        """The job's identifier, all that a message carries."""
+        """The job's identifier, the only content of a message."""
 
     @property
     def queue(self) -> str:
@@ -32,11 +32,11 @@ class Publishable(Protocol):
 
     @property
     def priority(self) -> int:
-        """From 0 to 9; a higher one goes first."""
+        """From 0 to 9; higher runs first."""
 
 
 def queue_for(device: Literal["auto", "cpu", "cuda"]) -> str:
-    """The queue of a job: `auto` goes where every worker listens."""
+    """The queue of a job: `auto` goes to the queue that every worker serves by default."""
     return GPU if device == "cuda" else CPU
 
 
@@ -55,7 +55,7 @@ def celery_app(broker_url: str) -> Celery:
         broker_connection_timeout=_CONNECT_SECONDS,
         broker_connection_retry_on_startup=True,
         broker_transport_options={
-            # One list for each priority; Redis reads them in this order, and its 0 is the first.
+            # One list per priority; Redis reads them in this order, so 0 comes first there.
             "priority_steps": list(range(HIGHEST_PRIORITY + 1)),
             "queue_order_strategy": "priority",
             "socket_connect_timeout": _CONNECT_SECONDS,
@@ -70,13 +70,13 @@ def celery_app(broker_url: str) -> Celery:
 
 
 def publish(app: Celery, job: Publishable) -> None:
-    """Hand a job's id to the broker, once and in a bounded time.
+    """Send a job's id to the broker, once and within a bounded time.
 
     Raises:
-        BrokerUnavailable: it was not taken; nothing is lost, since the reconciler tries again.
+        BrokerUnavailable: it was not accepted; nothing is lost, since the reconciler tries again.
     """
     try:
         app.send_task(TASK, args=[job.id], queue=job.queue, priority=HIGHEST_PRIORITY - job.priority, retry=False)
     except (OperationalError, OSError) as error:
-        msg = f"the broker did not take job {job.id}: {error}"
+        msg = f"the broker did not accept job {job.id}: {error}"
         raise BrokerUnavailable(msg) from error

@@ -1,7 +1,7 @@
-"""The reconciler's look over all jobs: those whose worker went silent, and those that nobody has claimed.
+"""The reconciler's queries: jobs whose worker went silent, and jobs that nobody has claimed.
 
-Any number of processes may do this at once: each change is one conditional statement, and on
-PostgreSQL they pass by the rows that another one is just changing.
+Any number of processes may run these at once: each change is one conditional statement, and on
+PostgreSQL they skip rows that another process is just changing.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from store.statements import CHANGE, status
 from store.statuses import AttemptOutcome, JobStatus
 from store.tables import Job, Worker
 
-_AT_ONCE = 100  # rows of one sweep; what is left over is next
-_DOUBLINGS = 4  # 15, 30, 60, 120, then every 240 s: a queue of hours must not fill the broker with copies
+_AT_ONCE = 100  # rows per sweep; the next one takes the rest
+_DOUBLINGS = 4  # 15, 30, 60, 120, then every 240 s: a queue hours long must not fill the broker with copies
 _FORGET_SECONDS = 86_400.0
-_SHORTENED_SECONDS = 60.0  # until a lease runs out that was too long: a living worker renews it long before
+_SHORTENED_SECONDS = 60.0  # what an overlong lease is cut to; a live worker renews it long before
 
 
 @dataclass(frozen=True)
 class Queued:
-    """A queued job, as `store.queue.publish` takes it."""
+    """A queued job, in the form that `store.queue.publish` accepts."""
 
     id: str
     queue: str
@@ -39,29 +39,29 @@ class Queued:
 
 @dataclass(frozen=True)
 class Swept:
-    """What one sweep changed, and what is to be published once it is committed."""
+    """What one sweep changed, and what to publish once it is committed."""
 
     requeued: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     paused: list[str] = field(default_factory=list)
     to_publish: list[Queued] = field(default_factory=list)
-    """The requeued jobs, and those that have waited unclaimed; the most urgent first."""
+    """The requeued jobs, and those that have waited unclaimed; highest priority first within each queue."""
 
 
 def sweep(
     session: Session, *, max_attempts: int, republish_seconds: float = REPUBLISH_SECONDS, as_of: datetime | None = None
 ) -> Swept:
-    """Settle the jobs whose lease has run out, and find the ones to publish.
+    """Settle the jobs whose lease has expired, and find the ones to publish.
 
-    A lost job ends as `cancelled` or `paused` if that was asked for, as `failed` (`worker_lost`)
-    when it was its last chance, and is `queued` again otherwise.
+    A lost job becomes `cancelled` or `paused` if that was requested, `failed` (`worker_lost`) if this was
+    its last attempt, and `queued` again otherwise.
 
     Args:
         session: the session to write with.
         max_attempts: how many attempts a job may lose.
-        republish_seconds: for how long a published job may stay unclaimed at first.
-        as_of: the moment, of the database's clock, at which a lease must have run out to be lost; absent, now.
+        republish_seconds: how long a published job may stay unclaimed at first.
+        as_of: the time, by the database's clock, before which a lease must have expired; now by default.
     """
     _shorten_leases(session)
     swept = Swept()
@@ -80,9 +80,9 @@ def sweep(
 
 
 def mark_unpublished(session: Session, job_ids: Collection[str]) -> None:
-    """Note that the broker did not take these, so that the next sweep publishes them."""
+    """Note that the broker did not accept these jobs, so that the next sweep publishes them."""
     waiting = (Job.id.in_(job_ids), Job.status == JobStatus.QUEUED)
-    # Locked in one order, so that two of these never wait for each other.
+    # Lock rows in a fixed order, so that two of these never deadlock.
     ordered = select(Job.id).where(*waiting).order_by(Job.id).with_for_update().cte("ordered")
     session.execute(
         update(Job).where(Job.id.in_(select(ordered.c.id)), *waiting).values(publishes=0, publish_after=clock()),
@@ -91,9 +91,9 @@ def mark_unpublished(session: Session, job_ids: Collection[str]) -> None:
 
 
 def _shorten_leases(session: Session) -> None:
-    """Bring leases back that no worker asks for, from before the database's clock was set back.
+    """Shorten leases that are longer than any worker asks for, left from before the database's clock was set back.
 
-    A living worker renews its own within a second; the others would keep their jobs until that time comes again.
+    A live worker renews its own within a second; the others would hold their jobs until that time comes again.
     """
     too_late = (Job.status == JobStatus.RUNNING, Job.lease_expires_at > clock(LONGEST_LEASE_SECONDS))
     session.execute(
@@ -141,7 +141,7 @@ def _lost_message(max_attempts: int) -> str:
 def _due(session: Session, queue: str, republish_seconds: float) -> list[Queued]:
     """The jobs to publish among the first of a queue.
 
-    Only the first: workers need no more messages than that, and those behind come up as they are claimed.
+    Only the first: workers need no more messages than that, and later jobs move up as these are claimed.
     """
     first = (
         select(Job.id)
@@ -150,7 +150,7 @@ def _due(session: Session, queue: str, republish_seconds: float) -> list[Queued]
         .limit(_AT_ONCE)
         .cte("first")
     )
-    longest = republish_seconds * 2**_DOUBLINGS  # later than this is from before the database's clock was set back
+    longest = republish_seconds * 2**_DOUBLINGS  # a later time is from before the database's clock was set back
     is_due = (
         Job.status == JobStatus.QUEUED,
         (Job.publish_after <= clock()) | (Job.publish_after > clock(longest)),

@@ -1,4 +1,4 @@
-"""The way to the newest schema and back: Alembic, run by the program itself and by several processes at once."""
+"""Schema upgrades and downgrades with Alembic, run by the program itself, possibly in several processes at once."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ _in_this_process = threading.Lock()  # Alembic keeps its context in module globa
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring the schema to its newest revision; of several processes one does it and the others wait.
+    """Upgrade the schema to its newest revision; among several processes, one does it and the others wait.
 
     Raises:
-        SchemaUnknown: it is of a version that this program does not know.
+        SchemaUnknown: it has a version that this program does not know.
     """
     with _alone(engine) as connection:
         try:
             command.upgrade(_config(connection), "head")
         except CommandError as error:
-            message = f"the database was made by another version of this program, which is needed to open it: {error}"
+            message = f"the database was created by another version of this program; use that one to open it: {error}"
             raise SchemaUnknown(message) from error
 
 
 def downgrade(engine: Engine, revision: str) -> None:
-    """Take the schema back to a revision; `base` removes every table, with what is in them."""
+    """Downgrade the schema to a revision; `base` removes every table with its contents."""
     with _alone(engine) as connection:
         command.downgrade(_config(connection), revision)
 
 
 def is_current(engine: Engine) -> bool:
-    """Whether the schema is the one that this program knows."""
+    """Whether the schema is the one that this program uses."""
     with engine.connect() as connection:
         return set(MigrationContext.configure(connection).get_current_heads()) == _heads()
 
 
 @contextmanager
 def _alone(engine: Engine) -> Iterator[Connection]:
-    """One transaction for the whole change, with nobody else changing the schema meanwhile."""
+    """One transaction for the whole change, holding a lock against other schema changes."""
     with _in_this_process, engine.connect() as connection:
         if connection.dialect.name != "postgresql":
             with _tables_may_be_replaced(connection), connection.begin():  # BEGIN IMMEDIATE is the lock
@@ -67,9 +67,9 @@ def _alone(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def _tables_may_be_replaced(connection: Connection) -> Iterator[None]:
-    """SQLite changes a table by making it anew, which references from other tables forbid or, worse, follow.
+    """Turn foreign keys off: SQLite changes a table by recreating it, which they would forbid or, worse, cascade.
 
-    The switch works between transactions only; within one it is silently ignored.
+    The pragma only works between transactions; inside one it is silently ignored.
     """
     driven: Any = connection.connection.driver_connection
     driven.execute("PRAGMA foreign_keys=OFF")
@@ -81,7 +81,7 @@ def _tables_may_be_replaced(connection: Connection) -> Iterator[None]:
 
 @contextmanager
 def _endlessly_patient(connection: Connection) -> Iterator[None]:
-    """A large table may take minutes to change, and a process that waits for its turn does not know how long."""
+    """Wait without a limit: changing a large table may take minutes, and other processes wait for it."""
     driven: Any = connection.connection.driver_connection
     driven.patience = inf
     try:

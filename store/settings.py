@@ -1,4 +1,4 @@
-"""Every variable of the project, read from the environment once and refused when it makes no sense."""
+"""Every setting of the project, read from environment variables once, and refused if invalid."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _HASHED = re.compile(r"sha256:[0-9a-f]{64}")
 _MIB = 2**20
 
 LONGEST_LEASE_SECONDS = 3600
-"""That anybody may set."""
+"""The longest lease that can be configured."""
 
 
 class Settings(BaseSettings):
-    """The configuration of a process; the variable of each field is its name with `INTFF_` before it."""
+    """The configuration of a process; each field's environment variable is its name with the prefix `INTFF_`."""
 
     model_config = SettingsConfigDict(
         env_prefix=_PREFIX, frozen=True, extra="forbid", env_ignore_empty=True, use_attribute_docstrings=True
@@ -41,53 +41,53 @@ class Settings(BaseSettings):
     home: Path = Path("~/.intff")
     """Where the embedded service keeps everything."""
     data_dir: Path | None = None
-    """Where data set files are looked for before anything is downloaded."""
+    """Where data set files are searched for before anything is downloaded."""
     database_url: str = ""
-    """`sqlite:///...` or `postgresql://...`; empty takes `intff.db` in the home."""
+    """`sqlite:///...` or `postgresql://...`; if empty, `intff.db` in the home."""
     broker_url: str | None = None
-    """`redis://...` or `redis+socket:///...`; absent, `intff serve` starts a private Valkey."""
+    """`redis://...`, `rediss://...` or `redis+socket:///...`; if absent, `intff serve` starts a private Valkey."""
     artifacts_url: str = ""
-    """A folder or any fsspec URL; empty takes `artifacts` in the home."""
+    """A folder or any fsspec URL; if empty, `artifacts` in the home."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(default=(), repr=False)
-    """Keys, separated by commas; each as it is or as `sha256:<hex>`. Only their SHA-256 are kept.
-    `intff keys` makes others, which the database knows."""
+    """Keys, separated by commas; each in plain text or as `sha256:<hex>`. Only their SHA-256 hashes are kept.
+    Keys created with `intff keys` are in the database instead."""
     rate_limit_per_second: Annotated[float, Field(ge=0, le=1_000_000)] = 500
-    """Requests of one key that one API process answers in a second, in the long run; 0 for any number. A
-    process answers two to three times as many, so that one key's runaway loop leaves room for the others."""
+    """Requests per second that one API process answers for one key, on average; 0 for no limit. A process
+    can answer two to three times as many, so that one key's runaway loop leaves room for the others."""
     rate_limit_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     """Requests that a key may send at once after a pause."""
     max_event_streams: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
-    """Event streams of one key that one API process keeps open: enough to watch every job that a key may have."""
+    """Event streams that one API process keeps open for one key: enough to watch every job that a key may have."""
 
     lease_seconds: Annotated[float, Field(gt=0, le=LONGEST_LEASE_SECONDS)] = 15
-    """How long a silent worker keeps its job: long enough for a slow disk, short for whoever waits."""
+    """How long a silent worker keeps its job: long enough for a slow disk, short enough for whoever waits."""
     sweep_seconds: Annotated[float, Field(gt=0, le=3600)] = 5
-    """Between two looks for jobs whose worker went silent."""
+    """Seconds between two sweeps for jobs whose worker went silent."""
     republish_seconds: Annotated[float, Field(gt=0, le=3600)] = 15
-    """How long a published job may stay unclaimed before its id is published again; doubled each time."""
+    """Seconds that a published job may stay unclaimed before its id is published again; doubled up to four times."""
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     """Attempts that a job may lose to silent workers before it fails."""
     worker_queues: Annotated[tuple[Literal["cpu", "gpu"], ...], NoDecode] = ()
-    """Queues of this worker, separated by commas; empty takes those that its device can serve."""
+    """Queues of this worker, separated by commas; if empty, those that its device can serve."""
 
     worker_threads: Annotated[int, Field(ge=1)] | None = None
-    """Threads that a worker trains with; absent, as many as torch takes. The last bits of the weights depend on it."""
+    """Threads that a worker trains with; by default torch decides. The last bits of the weights depend on it."""
 
     max_parameters: Annotated[int, Field(ge=1)] = Limits().max_parameters
     max_memory_bytes: Annotated[int, Field(ge=_MIB)] = Limits().max_memory_bytes
     max_epochs: Annotated[int, Field(ge=1)] = 10_000
     max_body_bytes: Annotated[int, Field(ge=1024)] = 32 * _MIB
-    """Of one HTTP request; 1024 images of 28x28 as JSON numbers take about 4 MiB."""
+    """Per HTTP request; 1024 images of 28x28 as JSON numbers take about 4 MiB."""
     max_images: Annotated[int, Field(ge=1)] = 1024
-    """In one prediction request."""
+    """Per prediction request."""
     max_image_pixels: Annotated[int, Field(ge=784)] = 16_000_000
-    """In one image file, counted before it is decoded."""
+    """Per image file, checked before it is decoded."""
     max_metadata_bytes: Annotated[int, Field(ge=2)] = 16_384
     max_queued_jobs: Annotated[int, Field(ge=1)] | None = None
-    """Unfinished jobs that one owner may have; absent, 1,000 for each key, and any number without keys."""
+    """Unfinished jobs that one owner may have; by default 1,000 per key, and no limit without keys."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_json: bool = False
@@ -136,7 +136,7 @@ class Settings(BaseSettings):
             "artifacts_url": self.artifacts_url or str(home / "artifacts"),
         }
         for name, value in derived.items():
-            object.__setattr__(self, name, value)  # frozen against callers; these are the settings' own normal form
+            object.__setattr__(self, name, value)  # frozen for callers; this only completes the settings
         return self
 
     def limits(self) -> Limits:
@@ -149,14 +149,14 @@ class Settings(BaseSettings):
         return digest if digest in self.api_keys else None
 
     def most_queued_jobs(self, owner: str) -> int | None:
-        """How many unfinished jobs an owner may have; None for any number."""
+        """How many unfinished jobs an owner may have; None for no limit."""
         return self.max_queued_jobs or (_JOBS_PER_KEY if owner else None)
 
     def require_safe_bind(self, *, has_keys: bool = False) -> None:
-        """Refuse to listen beyond this machine while anybody could use the service.
+        """Refuse to listen beyond this machine while no key is required.
 
         Args:
-            has_keys: whether the database knows of keys.
+            has_keys: whether the database has ever had a key.
 
         Raises:
             SettingsError: the host is not loopback, and there are no API keys.
@@ -173,7 +173,7 @@ def read_settings(**overrides: Any) -> Settings:  # noqa: ANN401 -- whatever the
     """Read the environment.
 
     Raises:
-        SettingsError: naming every variable that makes no sense, what arrived and what would do.
+        SettingsError: names every invalid variable, its value, and what would be valid.
     """
     try:
         return Settings(**overrides)
@@ -182,13 +182,13 @@ def read_settings(**overrides: Any) -> Settings:  # noqa: ANN401 -- whatever the
 
 
 def misspelt_variables() -> dict[str, str]:
-    """Variables that begin like this project's and that nothing reads, each with the name that comes closest."""
+    """INTFF_ variables that nothing reads, each with the known name that is closest."""
     known = [f"{_PREFIX}{field.upper()}" for field in Settings.model_fields] + list(_OF_CLIENTS)
     unknown = [name for name in os.environ if name.startswith(_PREFIX) and not name.startswith(_OF_TESTS)]
     return {name: get_close_matches(name, known, 1, 0)[0] for name in sorted(unknown) if name not in known}
 
 
-@lru_cache(maxsize=64)  # asked for every request
+@lru_cache(maxsize=64)  # called for every request
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach a server that listens there."""
     if host.lower() == "localhost":
@@ -196,7 +196,7 @@ def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
-        return False  # another name may resolve to anything
+        return False  # any other name may resolve to anything
 
 
 def _hashed(key: str) -> str:

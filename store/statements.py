@@ -1,4 +1,4 @@
-"""The shapes of statement that every query shares: a conditional change that answers with the row, and an upsert."""
+"""Statements that the queries share: a conditional update that returns the row, and an upsert."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from store.statuses import JobStatus
 from store.tables import Job
 
 CHANGE = {"synchronize_session": False, "populate_existing": True}
-"""Options of every UPDATE: the database decides which rows it touches, and the session takes what it answers."""
+"""Options of every UPDATE: the database decides which rows it changes, and the session takes over what it returns."""
 
 
 def change_job(session: Session, *conditions: ColumnElement[bool], **values: object) -> Job | None:
-    """Change the one job that meets all conditions, in one statement, and raise its revision.
+    """Change the one job that meets all conditions, in one statement, and increment its revision.
 
     Returns:
-        The row as it is now, or None when nothing met the conditions.
+        The row as it is now, or None if nothing met the conditions.
     """
     return session.scalars(
         update(Job).where(*conditions).values(revision=Job.revision + 1, **values).returning(Job),
@@ -26,7 +26,7 @@ def change_job(session: Session, *conditions: ColumnElement[bool], **values: obj
 
 
 def insert_into(session: Session, table: type[DeclarativeBase]) -> postgresql.Insert | sqlite.Insert:
-    """An INSERT that knows ON CONFLICT, which both databases have but SQLAlchemy spells for each."""
+    """An INSERT with ON CONFLICT, which both databases support but SQLAlchemy has once per dialect."""
     if session.get_bind().dialect.name == "postgresql":
         return postgresql.insert(table)
     return sqlite.insert(table)

@@ -6,20 +6,20 @@ from enum import StrEnum
 
 
 class JobStatus(StrEnum):
-    """Where a job is in its life."""
+    """The state of a job."""
 
     QUEUED = "queued"
     """Waiting for a worker."""
     RUNNING = "running"
     """Claimed by a worker, which holds a lease on it."""
     PAUSED = "paused"
-    """Stopped on request; it goes on from its last checkpoint when resumed."""
+    """Stopped on request; it continues from its last checkpoint when resumed."""
     SUCCEEDED = "succeeded"
     """Finished, and its model is published."""
     FAILED = "failed"
     """Finished with an error."""
     CANCELLED = "cancelled"
-    """Stopped on request, for good."""
+    """Stopped on request, permanently."""
 
     @property
     def is_terminal(self) -> bool:
@@ -37,7 +37,7 @@ class AttemptOutcome(StrEnum):
     SUCCEEDED = "succeeded"
     """It published the job's model."""
     FAILED = "failed"
-    """It met an error that another attempt would meet again."""
+    """It hit an error that another attempt would hit again."""
     CANCELLED = "cancelled"
     """It stopped because the job was cancelled."""
     PAUSED = "paused"
@@ -45,4 +45,4 @@ class AttemptOutcome(StrEnum):
     HANDED_BACK = "handed_back"
     """Its worker was told to stop and put the job back into the queue."""
     LOST = "lost"
-    """Its worker went silent and the lease ran out."""
+    """Its worker went silent and the lease expired."""

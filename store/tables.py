@@ -1,4 +1,4 @@
-"""The tables: jobs, their epochs and attempts, the models they publish, aliases, the workers seen, and API keys."""
+"""The tables: jobs, their epochs and attempts, the models they publish, aliases, workers, and API keys."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from store.clock import Moment, clock
 from store.statuses import AttemptOutcome, JobStatus
 
 NO_OWNER = ""
-"""The owner of what is made while no API keys are configured; a text, since in an index no NULL equals another."""
+"""The owner of everything created while there are no API keys; a string, since NULLs are never equal in an index."""
 
-# Identifiers are compared byte by byte, as Python does it, whatever language the database speaks.
+# Identifiers are compared byte by byte, as in Python, whatever the database's locale.
 Id = String(40).with_variant(String(40, collation="C"), "postgresql")
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
 
 def _one_of(members: type[StrEnum], name: str) -> Enum:
-    """A text column that a CHECK keeps to an enumeration's values."""
+    """A text column restricted by a CHECK to an enumeration's values."""
     values = [member.value for member in members]
     return Enum(
         members, native_enum=False, create_constraint=True, length=16, name=name, values_callable=lambda _: values
@@ -30,7 +30,7 @@ def _one_of(members: type[StrEnum], name: str) -> Enum:
 
 
 class Base(DeclarativeBase):
-    """What every table shares: how its constraints are named, and how Python's types are stored."""
+    """What every table shares: how its constraints are named, and how Python types are stored."""
 
     metadata = MetaData(
         naming_convention={
@@ -51,7 +51,7 @@ class Base(DeclarativeBase):
 
 
 class Job(Base):
-    """One training run as it was asked for, and where it stands."""
+    """One training run as it was requested, and its current state."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -61,9 +61,9 @@ class Job(Base):
         Index(None, "owner", "id"),
         Index(None, "owner", "status", "id"),
         Index(None, "owner", "name", "id"),
-        # The reconciler's: the few jobs that run, and the head of each queue in its order.
+        # For the reconciler: the few running jobs, and the head of each queue in order.
         Index(None, "status", "queue", "priority", "id"),
-        # Of the workers, who tidy up after the jobs that have ended.
+        # For the workers, which clean up after jobs that have ended.
         Index(None, "finished_at", sqlite_where=text("has_files"), postgresql_where=text("has_files")),
     )
 
@@ -74,28 +74,28 @@ class Job(Base):
     spec: Mapped[dict[str, Any]]
     queue: Mapped[str] = mapped_column(String(16))
     priority: Mapped[int] = mapped_column(default=0)
-    """From 0 to 9; a higher one goes first."""
+    """From 0 to 9; higher runs first."""
 
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     request_sha256: Mapped[str] = mapped_column(String(64))
-    """Of the request in its normal form; tells a repeated request from another one under the same key."""
+    """Of the normalized request; tells a repeated request from a different one with the same key."""
 
     status: Mapped[JobStatus] = mapped_column(default=JobStatus.QUEUED)
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     pause_requested: Mapped[bool] = mapped_column(default=False)
     revision: Mapped[int] = mapped_column(default=1)
-    """Raised by every change of the row; watchers poll it."""
+    """Incremented by every change that watchers should see; watchers poll it."""
 
     attempt: Mapped[int] = mapped_column(default=0)
-    """The fence: the number of the newest attempt. Writes of any earlier one touch nothing."""
+    """The fencing token: the number of the newest attempt. Writes of earlier attempts have no effect."""
     losses: Mapped[int] = mapped_column(default=0)
     """Attempts whose worker went silent."""
     worker: Mapped[str | None] = mapped_column(String(200))
     lease_expires_at: Mapped[datetime | None]
     publishes: Mapped[int] = mapped_column(default=0)
-    """How often the id went to the broker since the job last entered the queue."""
+    """How often the id was sent to the broker since the job last entered the queue."""
     publish_after: Mapped[datetime] = mapped_column(default=clock())
-    """From when on the reconciler publishes the id again, if the job is still queued then."""
+    """When the reconciler publishes the id again, if the job is still queued then."""
 
     created_at: Mapped[datetime] = mapped_column(default=clock())
     started_at: Mapped[datetime | None]
@@ -105,17 +105,17 @@ class Job(Base):
     result: Mapped[dict[str, Any] | None] = mapped_column(Json)
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_message: Mapped[str | None] = mapped_column(Text)
-    # No foreign key: models.job_id has one, and two tables that need each other cannot be made in order.
+    # No foreign key: models.job_id has one, and two tables that refer to each other cannot be created in order.
     model_id: Mapped[str | None] = mapped_column(Id)
     checkpoint: Mapped[dict[str, Any] | None] = mapped_column(Json)
     previous_checkpoint: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    """The one before, for the case that the newest turns out to be damaged."""
+    """The previous one, in case the newest turns out to be damaged."""
     has_files: Mapped[bool] = mapped_column(default=False)
-    """Whether attempts may have left files in the artifact store, to be looked through after the job's end."""
+    """Whether attempts may have left files in the artifact store, to be cleaned up after the job's end."""
 
 
 class EpochMetricsRow(Base):
-    """What one epoch of a job reported."""
+    """The metrics of one epoch of a job."""
 
     __tablename__ = "epoch_metrics"
 
@@ -140,7 +140,7 @@ class Attempt(Base):
 
 
 class Model(Base):
-    """What a succeeded job published; at most one for each job."""
+    """A model that a succeeded job published; at most one per job."""
 
     __tablename__ = "models"
     __table_args__ = (UniqueConstraint("job_id"), Index(None, "owner", "id"))
@@ -152,12 +152,12 @@ class Model(Base):
     spec: Mapped[dict[str, Any]]
     manifest: Mapped[dict[str, Any]]
     prefix: Mapped[str] = mapped_column(Text)
-    """Where its files lie in the artifact store."""
+    """Where its files are in the artifact store."""
     created_at: Mapped[datetime] = mapped_column(default=clock())
 
 
 class Alias(Base):
-    """A name that points at a model; each owner has names of their own."""
+    """A name that points at a model; each owner has a separate namespace."""
 
     __tablename__ = "aliases"
 
@@ -168,7 +168,7 @@ class Alias(Base):
 
 
 class Worker(Base):
-    """A worker process that has been heard of, and the queues that it serves."""
+    """A worker process that has sent heartbeats, and the queues that it serves."""
 
     __tablename__ = "workers"
 
@@ -180,7 +180,7 @@ class Worker(Base):
 
 
 class ApiKey(Base):
-    """A key that was made by command line; the key itself is nowhere."""
+    """A key created on the command line; the key itself is not stored."""
 
     __tablename__ = "api_keys"
     __table_args__ = (
@@ -195,7 +195,7 @@ class ApiKey(Base):
 
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
-    """For people; no two valid keys have the same."""
+    """For people; unique among valid keys."""
     prefix: Mapped[str] = mapped_column(String(16))
     """The key's first characters, by which its holder recognises it."""
     owner: Mapped[str] = mapped_column(String(64))

@@ -1,4 +1,4 @@
-"""Which workers are alive, told by their beats."""
+"""Which workers are alive, according to their heartbeats."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def beat(session: Session, worker: str, *, queues: Sequence[str], device: str) -
 
     Args:
         session: the session to write with.
-        worker: its name, of its own among all workers.
+        worker: its name, unique among all workers.
         queues: the queues that it serves.
-        device: what it trains on, as people read it.
+        device: a description of what it trains on, for people.
     """
     now = {"queues": list(queues), "device": device, "seen_at": clock()}
     session.execute(
@@ -29,15 +29,15 @@ def beat(session: Session, worker: str, *, queues: Sequence[str], device: str) -
 
 
 def retire(session: Session, worker: str) -> None:
-    """Forget a worker that stops in good order, so that nobody waits for it."""
+    """Remove a worker that shuts down cleanly, so that nobody waits for it."""
     session.execute(delete(Worker).where(Worker.id == worker), execution_options=CHANGE)
 
 
 def live_workers(session: Session, within_seconds: float = 30.0) -> Sequence[Worker]:
-    """The workers heard of lately."""
+    """The workers whose last heartbeat is recent."""
     return session.scalars(select(Worker).where(Worker.seen_at > clock(-within_seconds)).order_by(Worker.id)).all()
 
 
 def live_queues(session: Session, within_seconds: float = 30.0) -> set[str]:
-    """The queues that a live worker serves; a job in another one waits."""
+    """The queues that have a live worker; a job in any other queue waits."""
     return {queue for worker in live_workers(session, within_seconds) for queue in worker.queues}

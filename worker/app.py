@@ -23,21 +23,21 @@ if settings.broker_url is None:
 app = celery_app(settings.broker_url)
 app.conf.update(
     include=["worker.process", "worker.tasks"],
-    # A process of its own for the training, which Celery replaces when it crashes; spawned, since
-    # CUDA does not survive a fork. One job at a time, and none fetched while one runs.
+    # Training runs in a child process, which Celery replaces if it crashes; spawned, because CUDA
+    # does not survive a fork. One job at a time, and none prefetched while one runs.
     worker_pool="prefork",
     worker_pool_start_method="spawn",
     worker_concurrency=1,
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=True,
     worker_proc_alive_timeout=120.0,  # a fresh process imports torch first
-    # Early ack: a message is only a hint, and one that is redelivered while its job runs would be noise.
+    # Early ack: a message is only a hint, and redelivering it while its job runs would be noise.
     task_acks_late=False,
-    # Orders go through the database, and so does the news of who lives.
+    # Commands to workers go through the database, and so do heartbeats.
     worker_enable_remote_control=False,
     worker_redirect_stdouts=False,
     broker_connection_max_retries=None,
-    # A broker that answers with an error, as one does that changes its role or has no room, is one to come back to.
+    # A broker that answers with an error, because it changes its role or is full, is worth retrying.
     broker_channel_error_retry=True,
 )
 app.steps["worker"].update((Heartbeat, Housekeeping))
@@ -45,7 +45,7 @@ app.steps["worker"].update((Heartbeat, Housekeeping))
 
 @worker_init.connect
 def _set_up_worker(sender: Any, **_: object) -> None:  # noqa: ANN401 - celery-types lacks its options
-    # What workers chat about among each other; nobody listens.
+    # Turn off the messages between workers; nobody listens to them.
     sender.options.update(without_gossip=True, without_mingle=True, without_heartbeat=True)
     app.amqp.queues.select(served_queues(settings.worker_queues))
     sweep_scratch(settings.home / "scratch")

@@ -1,4 +1,4 @@
-"""One attempt at a job: train from where an earlier one stopped, report, and end the job in exactly one way."""
+"""One attempt at a job: train from where an earlier attempt stopped, report, and end the job in exactly one way."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ from worker.rest import REST
 log = structlog.get_logger("intff.attempt")
 
 PUT_PAUSES = (1.0, 3.0, 10.0, 30.0, *[60.0] * 10)
-"""Seconds, between tries to store a model that is trained."""
+"""Seconds between attempts to store a trained model."""
 
 EPOCH_PATIENCE = 1.0
-"""Seconds that an order to pause or to stop may wait for the end of an epoch, where a checkpoint keeps all that is
-done; without it the epochs since the last one would be trained again. An order is to be obeyed within two."""
+"""Seconds that a request to pause or stop may wait for the end of an epoch, where a checkpoint saves all progress;
+otherwise the epochs since the last checkpoint would be trained again. A request must be obeyed within two seconds."""
 
 
 class Attempt:
     """One execution of a claimed job.
 
     Args:
-        claim: the job, and the fence of all that is written.
-        lease: the running talk with the database.
+        claim: the job, and the fencing token of all writes.
+        lease: the running exchange with the database.
         artifacts: where checkpoints and the model go.
-        scratch: an empty folder of its own.
-        data_dir: where data set files are looked for first.
+        scratch: an empty folder for this attempt alone.
+        data_dir: where data set files are searched for first.
         publish: sends a job's id to the queue.
     """
 
@@ -72,23 +72,23 @@ class Attempt:
         self._has_unsaved_epochs = False
 
     def run(self) -> None:
-        """Train until the end, an order or an error, and write which of them it was."""
+        """Train until the end, a stop request or an error, and record which of them it was."""
         threads = torch.get_num_threads()
         try:
             trainer, result = self._train()
             self._succeed(trainer, result)
         except Halted as halted:
             self._let_go(halted.halt)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the job's owner must hear of it
+        except Exception as error:  # noqa: BLE001 - whatever it was, the job's owner must learn of it
             self._fail(error)
-        finally:  # a checkpoint brings its own number along, which is nothing to the next job
+        finally:  # a checkpoint sets its own number of threads, which must not affect the next job
             torch.set_num_threads(threads)
 
     def _train(self) -> tuple[Trainer, Result]:
         trainer = self._resume()
         for event in trainer.run():
             if isinstance(event, Finished):
-                # An order that arrives now comes too late to save work; `succeed` heeds a cancel.
+                # A request that arrives now comes too late to save work; `succeed` still honours a cancel.
                 epochs = event.result.epochs
                 self._lease.progress = _progress(epochs, trainer.spec.training.epochs, 1.0, 0.0)
                 return trainer, event.result
@@ -99,7 +99,7 @@ class Attempt:
         raise RuntimeError(message)
 
     def _resume(self) -> Trainer:
-        """A trainer that goes on from the newest checkpoint that is whole, or from the beginning."""
+        """A trainer that resumes from the newest intact checkpoint, or starts from the beginning."""
         spec = read_spec(self._claim.spec)
         for folder in self._checkpoints.fetch():
             try:
@@ -125,7 +125,7 @@ class Attempt:
         progress = _progress(epoch, event.epochs, epoch / event.epochs, event.eta_seconds)
         self._lease.report_epoch(metrics, progress)
         self._checkpoints.prune()
-        # Whoever goes on after an order starts from here and not from some earlier epoch.
+        # After a pause or stop, the next attempt should resume from here and not from an earlier epoch.
         is_last_chance = self._lease.is_ordered and self._lease.halt not in {Halt.CANCEL, Halt.LOST}
         is_saved = is_last_chance or (epoch < event.epochs and self._checkpoints.is_due)
         if is_saved:
@@ -133,7 +133,7 @@ class Attempt:
         self._has_unsaved_epochs = not is_saved
 
     def _goes_on_to_the_epochs_end(self, event: Event) -> bool:
-        """Whether an order that may stand can wait: epochs are to be kept, and this one's end is near."""
+        """Whether a pending request can wait: there are unsaved epochs, and the end of this one is near."""
         is_at_once = self._lease.halt in {Halt.CANCEL, Halt.LOST}
         if is_at_once or not self._has_unsaved_epochs or not isinstance(event, Step):
             return False
@@ -195,18 +195,18 @@ class Attempt:
             self._lose_if_lost()
 
     def _lose_if_lost(self) -> None:
-        """After a last word that was not taken down, or that nobody confirmed."""
+        """Treat the claim as lost if the attempt's row says so, after a final write that was refused or unconfirmed."""
         if self._outcome() is AttemptOutcome.LOST:
             self._lose()
 
     def _lose(self) -> None:
-        """Leave the job to whoever has it now; only the files are to be looked through again, once it has ended."""
+        """Leave the job to whoever holds it now; only mark its files for another cleanup after it has ended."""
         log.warning("claim_lost")
         self._delete(lambda: self._artifacts.delete_prefix(self._prefix))
         self._lease.ask(lambda session: note_files(session, self._claim.job_id))
 
     def _outcome(self) -> AttemptOutcome | None:
-        """How this attempt ended, by its row: its last write may have arrived although no answer came back."""
+        """How this attempt ended, by its row: its last write may have been committed although no reply arrived."""
 
         def read(session: Session) -> AttemptOutcome | None:
             row = session.get(AttemptRow, (self._claim.job_id, self._claim.attempt))
@@ -215,7 +215,7 @@ class Attempt:
         return self._lease.ask(read)
 
     def _tidy(self, model_prefix: str | None = None) -> None:
-        """Remove what no job will ever go on from, and no model points at."""
+        """Remove files that no job will resume from and no model refers to."""
         self._delete(lambda: remove_files(self._artifacts, Ended(self._claim.job_id, model_prefix)))
 
     def _delete(self, delete: Callable[[], None]) -> None:
@@ -226,7 +226,7 @@ class Attempt:
 
 
 def _left_of_epoch(step: Step) -> float:
-    """Seconds to the end of the epoch under way."""
+    """Seconds to the end of the current epoch."""
     left = 1 - step.fraction  # of the whole run
     return step.eta_seconds * (step.epoch / step.epochs - step.fraction) / left if left else 0.0
 

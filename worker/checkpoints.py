@@ -1,4 +1,4 @@
-"""An attempt's checkpoints in the artifact store: when one is due, saving, dropping old ones, fetching the newest."""
+"""An attempt's checkpoints in the artifact store: when one is due, saving, deleting old ones, fetching the newest."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from worker.patience import patiently
 log = structlog.get_logger("intff.checkpoints")
 
 SHORTEST_PAUSE = 2.0
-"""Seconds: what a crash may cost, against writing after each of many short epochs."""
+"""Seconds: bounds what a crash may cost, without writing after each of many short epochs."""
 COST_SHARE = 0.01
-"""Of the time at most goes into checkpoints, however slow the disk or the artifact store is; a 3 MB one takes
-about 30 ms, so that every third or fourth epoch of a second has one."""
+"""The largest share of the time spent on checkpoints, however slow the disk or the artifact store is; one of 3 MB
+takes about 30 ms, so with epochs of one second, every third or fourth is saved."""
 FETCH_PAUSES = (1.0, 3.0, 10.0, 30.0, 60.0)
-"""Seconds, between tries to fetch one."""
+"""Seconds between attempts to fetch a checkpoint."""
 KEPT = 2
-"""The newest, and the one before for the case that the newest turns out damaged."""
+"""The newest, and the previous one in case the newest turns out to be damaged."""
 
 
 class Checkpoints:
-    """The checkpoints of one attempt, beginning with those that it may go on from."""
+    """The checkpoints of one attempt, beginning with those that it may resume from."""
 
     def __init__(self, claim: Claim, lease: Lease, artifacts: Artifacts, scratch: Path) -> None:
         self._claim = claim
@@ -41,28 +41,28 @@ class Checkpoints:
         self._artifacts = artifacts
         self._scratch = scratch
         self._recorded: deque[str] = deque(record["prefix"] for record in reversed(claim.checkpoints))
-        # Each is counted by one thread alone: this one's, and the lease's.
+        # Each counter is written by one thread only: the first by the training thread, the second by the lease.
         self._saved = 0
         self._noted = 0
         self._next = monotonic() + SHORTEST_PAUSE
 
     @property
     def is_due(self) -> bool:
-        """Whether enough time has passed for another one, and the database knows of the last."""
+        """Whether enough time has passed for another one, and the last one is recorded in the database."""
         return self._saved == self._noted and monotonic() >= self._next
 
     def fetch(self) -> Iterator[Path]:
-        """The checkpoints to go on from, newest first, each copied to the scratch folder and checked.
+        """The checkpoints to resume from, newest first, each copied to the scratch folder and checked.
 
         Raises:
-            Halted: the store stays away, so that the job goes back into the queue; or another order came.
+            Halted: the store stays unavailable, so the job goes back into the queue; or a stop request arrived.
         """
         is_away: ArtifactsUnavailable | None = None
         for record in self._claim.checkpoints:
             folder = self._scratch / f"resume-{record['epoch']}"
             fetch = partial(self._artifacts.fetch_folder, record["prefix"], folder, record["files"])
             try:
-                # Where one could not be had for so long, it may be that file alone, so the one before is tried, once.
+                # If one could not be fetched for so long, it may be that file alone, so try the previous one, once.
                 patiently(fetch, record["prefix"], pauses=() if is_away else FETCH_PAUSES, lease=self._lease)
             except (ArtifactMissing, ArtifactCorrupt) as error:
                 log.warning("checkpoint_unusable", prefix=record["prefix"], error=str(error))
@@ -72,11 +72,11 @@ class Checkpoints:
                 log.info("resuming", epoch=record["epoch"], prefix=record["prefix"])
                 yield folder
             shutil.rmtree(folder, ignore_errors=True)
-        if is_away is not None:  # none of the others would do
+        if is_away is not None:  # no other checkpoint was usable
             raise Halted(Halt.STOP) from is_away
 
     def save(self, trainer: Trainer, epoch: int) -> None:
-        """Keep the state at an epoch's end; an artifact store that is away costs the checkpoint, not the training."""
+        """Save the state at an epoch's end; an unavailable artifact store costs the checkpoint, not the training."""
         began = monotonic()
         folder = self._scratch / f"checkpoint-{epoch}"
         prefix = f"jobs/{self._claim.job_id}/attempt-{self._claim.attempt}/checkpoint-{epoch}"
@@ -104,7 +104,7 @@ class Checkpoints:
             prefix = self._recorded.popleft()
             try:
                 self._artifacts.delete_prefix(prefix)
-            except Exception as error:  # noqa: BLE001 - what is left costs space only
+            except Exception as error:  # noqa: BLE001 - leftovers only cost space
                 log.warning("delete_failed", prefix=prefix, error=str(error))
 
     def _note_recorded(self, prefix: str) -> None:

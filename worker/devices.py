@@ -1,4 +1,4 @@
-"""Which queues this worker serves, found without holding a GPU in the parent process."""
+"""Which queues this worker serves, determined without holding a GPU in the parent process."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from store.queue import CPU, GPU
 
 
 def has_cuda() -> bool:
-    """Whether torch, in a process of its own, sees a CUDA device.
+    """Whether torch, in a separate process, sees a CUDA device.
 
-    The parent of the pool lives as long as the worker: asking CUDA there would pin a context
-    (hundreds of megabytes of GPU memory) that nothing uses, and break the children.
+    The pool's parent process lives as long as the worker: initialising CUDA there would hold an
+    unused context (hundreds of megabytes of GPU memory), and break the children.
     """
     try:
         ctypes.CDLL("libcuda.so.1")
@@ -30,7 +30,7 @@ def has_cuda() -> bool:
 
 
 def served_queues(configured: Sequence[str]) -> list[str]:
-    """The configured queues, or `cpu`, and `gpu` beside it where there is one."""
+    """The configured queues; by default `cpu`, and `gpu` as well if there is a GPU."""
     if configured:
         return list(configured)
     return [CPU, GPU] if has_cuda() else [CPU]

@@ -1,4 +1,4 @@
-"""Whether a worker of this machine is heard of: `python -m worker.health` is the health check of its container."""
+"""Whether a worker on this host is alive; `python -m worker.health` is the health check of its container."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from store.workers import live_workers
 
 
 def main() -> str | None:
-    """What is wrong, or None; `sys.exit` makes the exit code of it."""
+    """What is wrong, or None; `sys.exit` turns it into the exit code."""
     host = socket.gethostname()
     try:
         engine = connect(read_settings().database_url)
@@ -22,8 +22,8 @@ def main() -> str | None:
             names = [worker.id for worker in live_workers(session)]
         engine.dispose()
     except (IntffError, SQLAlchemyError) as error:
-        return f"the database cannot be asked: {error}"
-    return None if any(name.endswith(f"@{host}") for name in names) else f"no live worker of {host} among {names}"
+        return f"the database cannot be queried: {error}"
+    return None if any(name.endswith(f"@{host}") for name in names) else f"no live worker on {host} among {names}"
 
 
 if __name__ == "__main__":

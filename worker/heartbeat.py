@@ -1,4 +1,4 @@
-"""The parent process tells the database every few seconds that this worker lives, and which queues it serves."""
+"""The parent process records in the database every few seconds that this worker is alive and which queues it serves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BEAT_SECONDS = 5.0
 
 
 class Heartbeat(bootsteps.StartStopStep):
-    """Beats from when the pool is up until the worker winds down."""
+    """Sends heartbeats from when the pool is up until the worker shuts down."""
 
     requires = ("celery.worker.components:Pool",)
 
@@ -32,7 +32,7 @@ class Heartbeat(bootsteps.StartStopStep):
         self._over = threading.Event()
 
     def start(self, parent: Any) -> None:  # noqa: ANN401 - the same
-        """Begin to beat."""
+        """Start sending heartbeats."""
         queues = sorted(parent.app.amqp.queues.consume_from)
         self._thread = threading.Thread(
             target=_beat_until,
@@ -43,18 +43,18 @@ class Heartbeat(bootsteps.StartStopStep):
         self._thread.start()
 
     def stop(self, parent: Any) -> None:  # noqa: ANN401, ARG002 - the same; Celery passes it
-        """Beat no more, and let nobody wait for this worker."""
+        """Stop sending heartbeats, and remove this worker so that nobody waits for it."""
         self._over.set()
         if self._thread is not None:
             self._thread.join(timeout=BEAT_SECONDS)
 
     def terminate(self, parent: Any) -> None:  # noqa: ANN401 - the same
-        """The same, in a hurry."""
+        """Do the same on a forced shutdown."""
         self.stop(parent)
 
 
 def own_name(node: str) -> str:
-    """Celery's name for this worker with its process's number: two on one host may have the same."""
+    """Celery's name for this worker plus its process id: two workers on one host may share the name."""
     name, _, host = node.partition("@")
     return f"{name}-{os.getpid()}@{host}"
 
@@ -85,4 +85,4 @@ def _retire(factory: Sessions, name: str) -> None:
         with factory.begin() as session:
             retire(session, name)
     except SQLAlchemyError as error:
-        log.info("retire_failed", error=str(error).splitlines()[0])  # the row is too old to count soon
+        log.info("retire_failed", error=str(error).splitlines()[0])  # the row soon becomes too old to count

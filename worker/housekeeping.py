@@ -1,4 +1,4 @@
-"""The parent process removes what dead attempts have left: scratch folders here, and files of jobs that have ended."""
+"""The parent process removes what dead attempts left behind: local scratch folders, and files of ended jobs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAUSE_SECONDS = 10.0
 
 
 class Housekeeping(bootsteps.StartStopStep):
-    """Looks around every few seconds, in a thread of its own: an artifact store may take its time."""
+    """Cleans up every few seconds, in its own thread because an artifact store may be slow."""
 
     requires = ("celery.worker.components:Pool",)
 
@@ -30,11 +30,11 @@ class Housekeeping(bootsteps.StartStopStep):
         self._over = threading.Event()
 
     def start(self, parent: Any) -> None:  # noqa: ANN401, ARG002 - the same; Celery passes it
-        """Begin; nobody waits for the end of it."""
+        """Start the thread; nothing waits for it to finish."""
         threading.Thread(target=_keep_house, args=(self._over.wait,), name="housekeeping", daemon=True).start()
 
     def stop(self, parent: Any) -> None:  # noqa: ANN401, ARG002 - the same
-        """Begin no further round."""
+        """Start no further round."""
         self._over.set()
 
 
@@ -45,10 +45,10 @@ def _keep_house(is_over: Callable[[float], bool]) -> None:
     worked = True
     while not is_over(PAUSE_SECONDS):
         try:
-            # A child that was killed is replaced while this process lives on, so its folder would stay.
+            # A killed child is replaced while this process lives on, so its folder would stay.
             sweep_scratch(settings.home / "scratch")
             tidy(factory, artifacts)
-        except Exception as error:  # noqa: BLE001 - every kind of store has its own; what is left costs space only
+        except Exception as error:  # noqa: BLE001 - every kind of store has its own errors; leftovers only cost space
             if worked:
                 log.warning("tidying_failed", error=str(error).splitlines()[0] if str(error) else repr(error))
             worked = False
@@ -63,7 +63,7 @@ def tidy(factory: Sessions, artifacts: Artifacts) -> None:
         for ended in found:
             try:
                 remove_files(artifacts, ended)
-            except Exception as error:  # noqa: BLE001 -- every kind of store has its own; the other jobs' files can go
+            except Exception as error:  # noqa: BLE001 -- every kind of store has its own errors; go on with other jobs
                 stuck[ended.job_id] = error
                 continue
             with factory.begin() as session:

@@ -1,4 +1,4 @@
-"""An attempt's talk with the database: a thread that renews the lease, writes the reports and reads the orders."""
+"""An attempt's exchange with the database: a thread that renews the lease, writes reports and reads stop requests."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from worker.shutdown import StopRequest
 log = structlog.get_logger("intff.lease")
 
 DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
-"""The errors of a database that cannot be reached, or not now; any other is a mistake and is raised."""
+"""The errors of a database that cannot be reached, or not now; any other is a bug and is raised."""
 
 Write = Callable[[Session], bool]
-"""One write of the attempt under its fence: whether the job was still the attempt's own."""
+"""One fenced write of the attempt; returns whether the job was still the attempt's own."""
 
 
 Kept = TypeVar("Kept")
 
 AT_ONCE = 200
-"""Reports of one transaction. It holds the job's row, and renews the lease: after minutes without the database
-thousands of reports wait, and on a busy machine they take longer than a lease."""
+"""Reports per transaction, which locks the job's row and renews the lease: after minutes without the database,
+thousands of reports are waiting, and on a busy machine writing them all takes longer than a lease."""
 
 LAST_PATIENCE = 5.0
-"""Seconds that a worker which was told to stop waits for a database that is away."""
+"""Seconds that a worker which was told to stop waits for an unreachable database."""
 
 
 class Halt(StrEnum):
@@ -47,19 +47,19 @@ class Halt(StrEnum):
     PAUSE = "pause"
     """The job was paused."""
     LOST = "lost"
-    """The claim is gone: another attempt may be running, so nothing more is written."""
+    """The claim is lost: another attempt may be running, so nothing more is written."""
     STOP = "stop"
     """The worker was told to stop; the job goes back into the queue."""
 
 
 class _Epoch(NamedTuple):
-    """What an epoch reported."""
+    """The metrics of an epoch."""
 
     metrics: dict[str, Any]
 
 
 class _Other(NamedTuple):
-    """Any other report, and what follows its commit."""
+    """Any other report, and what to call after its commit."""
 
     write: Write
     then: Callable[[], None]
@@ -74,17 +74,17 @@ class Halted(Exception):
 
 
 class Lease(threading.Thread):
-    """Keeps a claim alive on a clock of its own, while the training goes on in the main thread.
+    """Keeps a claim alive on its own schedule, while the training runs in the main thread.
 
-    All that the training reports goes through this thread, in order. While the database is away
-    the reports wait here, and the training does not.
+    Everything the training reports goes through this thread, in order. While the database is unreachable,
+    the reports wait here, but the training does not.
 
     Args:
-        sessions: the way to the database.
-        claim: the job, and the fence of all that is written.
-        stop: whether the worker is to stop.
+        sessions: makes database sessions.
+        claim: the job, and the fencing token of all writes.
+        stop: whether the worker should stop.
         interval: seconds between two renewals.
-        end_process: called when the main thread hangs: it has not obeyed an order for as long as a lease.
+        end_process: called when the main thread hangs: it has not obeyed a request for the length of a lease.
     """
 
     def __init__(
@@ -120,19 +120,19 @@ class Lease(threading.Thread):
         self.join()
 
     def report_epoch(self, metrics: dict[str, Any], progress: dict[str, Any]) -> None:
-        """Have an epoch's metrics written soon, after all that was reported before, and how far the job is at once."""
+        """Queue an epoch's metrics for writing, after everything reported before, and update the progress at once."""
         self.progress = progress
         self._reports.append(_Epoch(metrics))
 
     def report(self, write: Write, then: Callable[[], None] = lambda: None) -> None:
-        """Have something else written soon, after all that was reported before; `then` follows its commit."""
+        """Queue another write, after everything reported before; `then` is called after its commit."""
         self._reports.append(_Other(write, then))
 
     def settle(self, write: Callable[[Session], Kept]) -> Kept | None:
-        """Write the attempt's end, after everything that was reported, waiting for a database that is away.
+        """Write the attempt's end, after everything that was reported, waiting while the database is unreachable.
 
         Returns:
-            What `write` gives, or None when the claim is lost or the worker must not wait any longer.
+            What `write` returns, or None if the claim is lost or the worker must not wait any longer.
         """
         self._over.set()
 
@@ -144,16 +144,16 @@ class Lease(threading.Thread):
         return self._patiently(conclude)
 
     def ask(self, read: Callable[[Session], Kept]) -> Kept | None:
-        """Read something, waiting for a database that is away as `settle` does."""
+        """Read something, waiting while the database is unreachable, as `settle` does."""
         return self._patiently(lambda: self._within(read))
 
     @property
     def is_ordered(self) -> bool:
-        """Whether an order stands that the attempt has to obey."""
+        """Whether there is a pending request that the attempt has to obey."""
         return self.halt is not None or self._request.asked
 
     def obey(self) -> None:
-        """Raise the order that stands, if one does.
+        """Raise the pending request, if there is one.
 
         Raises:
             Halted: the attempt has to stop now.
@@ -167,14 +167,14 @@ class Lease(threading.Thread):
             raise Halted(Halt.STOP)
 
     def run(self) -> None:
-        """Renew until the attempt is over or its claim is lost, and see that orders are obeyed."""
+        """Renew until the attempt is over or its claim is lost, and make sure that requests are obeyed."""
         while not self._over.wait(self._interval):
             if self.halt is not Halt.LOST and not self._talk():
                 return
             self._require_obedience()
 
     def _talk(self) -> bool:
-        """Renew and deliver once; False after a mistake, with which the attempt fails."""
+        """Renew and deliver once; False after an unexpected error, which fails the attempt."""
         with self._talking:
             try:
                 self._renew_and_deliver()
@@ -188,7 +188,7 @@ class Lease(threading.Thread):
         return True
 
     def _require_obedience(self) -> None:
-        """End a process whose main thread hangs. Only where nothing it may still do is wanted: that costs no work."""
+        """End a process whose main thread hangs, but only if its job was cancelled or lost, so that no work is lost."""
         if self._has_obeyed or self.halt not in {Halt.CANCEL, Halt.LOST}:
             self._ordered_at = None
         elif self._ordered_at is None:
@@ -214,17 +214,17 @@ class Lease(threading.Thread):
             return talk(session)
 
     def _renew_and_deliver(self) -> None:
-        """Renew the lease, and write all that was reported; a transaction of reports renews it on the way."""
+        """Renew the lease, and write everything that was reported; each transaction of reports renews the lease too."""
         while True:
-            batch = list(self._reports)[:AT_ONCE]  # in one step: the training appends meanwhile
+            batch = list(self._reports)[:AT_ONCE]  # a copy in one step, because the training appends meanwhile
             try:
                 orders = self._within(partial(self._write, batch=batch))
             except DATABASE_AWAY as error:
-                if batch and _answered(error):  # somebody may have locked the reports' table, and not the jobs'
+                if batch and _answered(error):  # only the metrics table may be locked, and not the jobs table
                     self.halt = _halt(self._within(partial(self._write, batch=[])))
                 raise
             except Exception:
-                # What cannot be written now never can, and must not stand before the attempt's last word.
+                # What cannot be written now never can be, and must not block the attempt's final write.
                 self._reports.clear()
                 raise
             self.halt = _halt(orders)
@@ -238,7 +238,7 @@ class Lease(threading.Thread):
                 return
 
     def _write(self, session: Session, *, batch: list[_Epoch | _Other]) -> Orders | None:
-        """Write reports in their order, epochs that follow each other at once, and renew; None if the claim is lost."""
+        """Write reports in order, consecutive epochs together, and renew; None if the claim is lost."""
         orders: Orders | None = None
         for _, group in groupby(batch, type):
             reports = list(group)
@@ -263,12 +263,12 @@ class Lease(threading.Thread):
 
 
 def _answered(error: Exception) -> bool:
-    """Whether it was the server that refused, by PostgreSQL's code, and not the way to it."""
+    """Whether the server itself refused, as PostgreSQL's error code shows, and not the connection to it."""
     return getattr(getattr(error, "orig", None), "sqlstate", None) is not None
 
 
 def _halt(orders: Orders | None) -> Halt | None:
-    """What the orders mean; None too for an order that was taken back before the attempt obeyed it."""
+    """What the orders mean; also None for a request that was withdrawn before the attempt obeyed it."""
     if orders is None:
         return Halt.LOST
     if orders.cancel:

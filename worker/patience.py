@@ -1,4 +1,4 @@
-"""Trying again while the artifact store does not answer: waiting costs less than training again."""
+"""Retries while the artifact store does not answer: waiting costs less than training again."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ Given = TypeVar("Given")
 
 
 def patiently(ask: Callable[[], Given], what: str, *, pauses: Sequence[float], lease: Lease) -> Given:
-    """Ask something of the artifact store, again after each pause.
+    """Call the artifact store, and retry after each pause.
 
     Args:
-        ask: may be called several times.
-        what: as the log calls it.
+        ask: the call; may be made several times.
+        what: a description for the log.
         pauses: seconds between the tries.
-        lease: whose orders are obeyed meanwhile.
+        lease: its stop requests are obeyed meanwhile.
 
     Raises:
         ArtifactsUnavailable: the last try failed as well.
-        Halted: an order came.
-        Exception: at once, what no waiting changes: a full disk, a file that is not there or is not what was recorded.
+        Halted: a stop request arrived.
+        Exception: at once, for errors that waiting cannot fix: a full disk, or a missing or corrupt file.
     """
     left = iter(pauses)
     while True:
@@ -43,7 +43,7 @@ def patiently(ask: Callable[[], Given], what: str, *, pauses: Sequence[float], l
             pause = next(left, None)
             log.warning("artifacts_away", what=what, error=str(error), pause=pause)
             if pause is None:
-                message = f"the artifact store did not answer for {sum(pauses):.0f} seconds; submit again when it does"
+                message = f"the artifact store did not answer for {sum(pauses):.0f} seconds; submit again once it does"
                 raise ArtifactsUnavailable(message) from error
         until = time.monotonic() + pause
         while time.monotonic() < until:

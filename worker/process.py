@@ -1,4 +1,4 @@
-"""What each process of a worker sets up for itself: its log, and in the pool's child the training half."""
+"""What each process of a worker sets up: its log, and in the pool's child process the training code."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from worker.shutdown import heed_the_worker
 
 @setup_logging.connect
 def set_up_log(**_: object) -> None:
-    """Log as the service does; Celery leaves the log alone once somebody listens to this signal."""
+    """Log as the service does; Celery does not configure logging if a handler is connected to this signal."""
     set_up(read_settings())
 
 
 @worker_process_init.connect
 def warm_up(**_: object) -> None:
-    """Import the training half when the process starts, not when the first job waits for it."""
+    """Import the training code when the process starts, not when the first job is waiting for it."""
     heed_the_worker()
-    import torch  # noqa: PLC0415 - the parent imports this file too, and stays small
+    import torch  # noqa: PLC0415 - the parent imports this file too, and must stay small
 
     import worker.attempt  # noqa: F401, PLC0415 - the same
 

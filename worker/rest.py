@@ -1,4 +1,4 @@
-"""A rest after a job that failed for a full disk: without one, the worker would fail every job of the queue so."""
+"""A pause after a job that failed because the disk was full: else the worker would fail every queued job in turn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worker.shutdown import StopRequest
 log = structlog.get_logger("intff.rest")
 
 REST_SECONDS = 10.0
-"""Long enough for other workers to take what waits, and for somebody to make room."""
+"""Long enough for other workers to take waiting jobs, and for somebody to free space."""
 
 
 class Rest:
@@ -26,7 +26,7 @@ class Rest:
         self._until = monotonic() + REST_SECONDS
 
     def wait(self, stop: StopRequest) -> None:
-        """Wait until the rest is over, or the worker is told to stop."""
+        """Wait until the pause is over, or the worker is told to stop."""
         if monotonic() < self._until:
             log.warning("resting", seconds=REST_SECONDS, why="the disk was full")
         while monotonic() < self._until and not stop.asked:

@@ -1,4 +1,4 @@
-"""Where an attempt keeps files while it works: a locked folder, gone with the attempt, or found stale after a crash."""
+"""Where an attempt keeps temporary files: a locked folder, removed with the attempt, or swept after a crash."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pathlib import Path
 def scratch_folder(root: Path, name: str) -> Iterator[Path]:
     """A fresh folder under `root`, removed at the end.
 
-    A lock on the folder itself says that its process lives: the kernel drops it with the
-    process, however that ends, and no process id is ever mistaken for another.
+    A lock on the folder itself shows that its process is alive: the kernel releases it with the
+    process, however that ends, and unlike a process id it cannot be reused by another.
     """
     root.mkdir(parents=True, exist_ok=True)
-    # Held over making and locking, so that nobody sweeps a folder between the two.
+    # Held while creating and locking, so that nobody sweeps the folder in between.
     with _locked(root):
         folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=root))
         handle = os.open(folder, os.O_RDONLY)

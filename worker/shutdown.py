@@ -1,7 +1,7 @@
 """How a worker that is told to stop tells the attempt it runs: a signal, from the parent process to the pool's child.
 
-That is SIGUSR2, since SIGTERM kills a process that has just ended its attempt, and Celery then waits ten seconds for
-what that attempt would have said. SIGTERM from anybody else is heeded by an attempt as well.
+The signal is SIGUSR2: SIGTERM would kill a process that has just ended its attempt, and Celery would then wait ten
+seconds for that attempt's result. An attempt also obeys a SIGTERM from anybody else.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class StopRequest:
     worker_stops_since = inf
 
     def __init__(self) -> None:
-        # A plain flag, not an Event: a signal handler that takes a lock which the
-        # interrupted code holds waits for itself.
+        # A plain value, not an Event: a signal handler that takes a lock held by the code it
+        # interrupted would deadlock.
         self._told_at = inf
         self._parent = os.getppid()
 
@@ -39,10 +39,10 @@ class StopRequest:
 
     @property
     def asked(self) -> bool:
-        """True once told to stop, or when the worker that started this process is gone.
+        """True once told to stop, or once the worker that started this process is gone.
 
-        On Linux, Celery has the kernel kill a pool process whose parent died; elsewhere the
-        changed parent is the only sign, and training on would leave a process nobody stops.
+        On Linux, Celery has the kernel kill a pool process whose parent died; elsewhere the changed
+        parent id is the only sign, and training on would leave a process that nobody stops.
         """
         if os.getppid() != self._parent:
             self.ask()
@@ -51,12 +51,12 @@ class StopRequest:
 
     @property
     def seconds_ago(self) -> float:
-        """How long ago it was asked; minus infinity while it was not."""
+        """How long ago it was asked; minus infinity if it has not been."""
         return time.monotonic() - self._told_at if self.asked else -inf
 
 
 def heed_the_worker() -> None:
-    """Ask this attempt, and those that still begin, to stop when the parent says so; for a pool process's start."""
+    """Stop this and any later attempt when the parent says so; called when a pool process starts."""
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         StopRequest.worker_stops_since = min(StopRequest.worker_stops_since, time.monotonic())
@@ -66,10 +66,10 @@ def heed_the_worker() -> None:
 
 @contextmanager
 def stop_on_sigterm() -> Iterator[StopRequest]:
-    """Take SIGTERM as a request, for as long as an attempt runs.
+    """Treat SIGTERM as a stop request while an attempt runs.
 
-    Celery's pool resets the handlers when its process starts, and an idle process is to
-    die of SIGTERM as it always did; so the handler is there during the task only.
+    Celery's pool resets the handlers when its process starts, and SIGTERM should still kill an idle
+    process, so the handler is installed during the task only.
     """
     request = StopRequest()
 
@@ -94,8 +94,8 @@ def stop_at_hangup(**_: object) -> None:
 def tell_attempts(**_: object) -> None:
     """Start telling the running attempts; for Celery's `worker_shutting_down` signal.
 
-    Without this a warm shutdown waits until the training is over. It goes on looking,
-    because a process may still be about to report that it took a task.
+    Without this, a warm shutdown waits until the training is over. The thread keeps checking, because
+    a process may still be about to report that it took a task.
     """
     threading.Thread(target=_keep_telling, name="tell-attempts", daemon=True).start()
 
@@ -114,5 +114,5 @@ def _keep_telling(seconds: float = 0.2) -> None:
 def _running() -> list[Any]:
     try:
         return list(state.active_requests)
-    except RuntimeError:  # the main thread added one just now; the next round sees it
+    except RuntimeError:  # the main thread is just adding one; the next round sees it
         return []

@@ -24,13 +24,13 @@ from worker.shutdown import StopRequest, stop_on_sigterm
 
 log = structlog.get_logger("intff.task")
 
-# The message is gone once it is taken; if the database stays away longer, the reconciler publishes the job again.
+# The message is gone once it is taken; if the database is unreachable for longer, the reconciler republishes the job.
 CLAIM_PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 5.0)
 
 
 @shared_task(name=TASK, bind=True, ignore_result=True)
 def train(self: Task[[str], None], job_id: str) -> None:
-    """Run one attempt at a job; a job that is taken, or wants no worker any more, is silently left alone."""
+    """Run one attempt at a job; a job that is already claimed, or no longer needs a worker, is silently ignored."""
     from worker.attempt import Attempt  # noqa: PLC0415 - it imports torch, see worker.process
 
     with stop_on_sigterm() as stop:
@@ -56,19 +56,19 @@ def train(self: Task[[str], None], job_id: str) -> None:
                         data_dir=settings().data_dir,
                         publish=send,
                     ).run()
-            except Exception as error:  # noqa: BLE001 - no room to begin in, or no artifact store: the owner must hear of it
+            except Exception as error:  # noqa: BLE001 - no disk space or artifact store: the owner must learn of it
                 _give_up(won, lease, error)
 
 
 def _lease(won: Claim, stop: StopRequest) -> Lease:
-    """Renewed every second, and of a very short one several times before it runs out."""
+    """A lease renewed every second, or more often if it is so short that it would expire."""
     interval = min(1.0, won.lease_seconds / 4)
-    # Celery puts another process in this one's place, and the reconciler ends the job as its owner wants it.
+    # Celery replaces this process, and the reconciler ends the job as its owner wants it.
     return Lease(_sessions(), won, stop, interval, end_process=partial(os._exit, 1))
 
 
 def _give_up(won: Claim, lease: Lease, error: Exception) -> None:
-    """End a job that could not even begin; silence would cost it all its attempts, and its owner the reason."""
+    """Fail a job that could not even begin; otherwise it would use up its attempts, and its owner not learn why."""
     from worker.failures import DISK_FULL, describe  # noqa: PLC0415 - it imports torch, see worker.process
 
     code, message = describe(error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 def train(out: Path | None, plot: Path | None, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401 -- see spec_options
     """Train a network and report its test accuracy."""
     spec = read_spec(spec_data(**options))
-    require_within(spec, Limits())
+    _require_memory(spec)
     if out is not None:
         _require_possible(out)
     if plot is not None:
@@ -47,6 +49,15 @@ def train(out: Path | None, plot: Path | None, *, as_json: bool, **options: Any)
             _draw(plot, spec, epochs, result)
             if not as_json:
                 click.echo(f"the figure is in {plot}")
+
+
+def _require_memory(spec: TrainSpec) -> None:
+    """Refuse a run that does not fit in this machine's memory; the default `Limits` protect a shared service."""
+    try:
+        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):  # not available on this system
+        return
+    require_within(spec, Limits(max_parameters=sys.maxsize, max_memory_bytes=available))
 
 
 def _require_possible(out: Path) -> None:

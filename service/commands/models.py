@@ -118,15 +118,10 @@ def predict(connection: Connection, model: str, images: tuple[Path, ...], invert
         for image, prediction in predictions:
             connection.answer({"file": str(image), "model": answer["model"], **prediction})
         return
-    rows = [
-        (
-            str(image),
-            prediction["label"],
-            f"{prediction['margin']:.2f}",
-            *(f"{score:.2f}" for score in _scores(prediction)),
-        )
-        for image, prediction in predictions
-    ]
+    rows = []
+    for image, prediction in predictions:
+        scores = [f"{score:.2f}" for score in _scores(prediction)]
+        rows.append((str(image), prediction["label"], f"{prediction['margin']:.2f}", *scores))
     columns(("file", "label", "margin", *answer["labels"]), rows)
 
 

@@ -1,4 +1,4 @@
-"""Runs migrations on the connection that store.schema hands over."""
+"""Runs migrations on the connection that store.schema passes in."""
 
 from alembic import context
 
@@ -7,7 +7,7 @@ from store.tables import Base
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=Base.metadata,
-    # SQLite changes a table by copying it; and its DDL is as transactional as PostgreSQL's.
+    # SQLite changes a table by copying it; its DDL is as transactional as PostgreSQL's.
     render_as_batch=True,
     transactional_ddl=True,
 )

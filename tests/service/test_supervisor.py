@@ -223,7 +223,7 @@ def test_a_database_that_cannot_be_used_is_told_in_a_line(tmp_path: Path, monkey
     for url, says in (
         ("postgresql://somebody:secret@127.0.0.1:1/intff", "cannot be used: connection"),
         (f"sqlite:///{tmp_path / 'file.db'}", "cannot be used: file is not a database"),
-        (f"sqlite:///{tmp_path / 'newer.db'}", "was made by another version"),
+        (f"sqlite:///{tmp_path / 'newer.db'}", "was created by another version"),
     ):
         monkeypatch.setattr(f"{__name__}.environment", lambda url=url: {**os.environ, "INTFF_DATABASE_URL": url})
         said = refused(tmp_path / "home")
@@ -236,7 +236,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         said = refused(tmp_path / "home", "--port", str(port))
-    assert said.startswith(f"intff serve: cannot listen on 127.0.0.1 port {port}: ")
+    assert said.startswith(f"error: cannot listen on 127.0.0.1 port {port}: ")
     assert "--port" in said
 
 

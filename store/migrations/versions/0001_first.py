@@ -1,7 +1,7 @@
 """The first tables: jobs, epoch_metrics, attempts, models, aliases, workers.
 
-Types are spelled out here and not taken from store.tables, so that what this revision made
-stays the same when the tables change.
+Types are spelled out here and not taken from store.tables, so that this revision stays the same
+when the tables change.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MOMENT = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.create_table(
         "jobs",
         sa.Column("id", _ID, nullable=False),
@@ -129,6 +129,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Remove the tables, with everything in them."""
+    """Drop the tables, with everything in them."""
     for table in ("workers", "aliases", "models", "attempts", "epoch_metrics", "jobs"):
         op.drop_table(table)

@@ -1,4 +1,4 @@
-"""API keys that are made and revoked by command line: api_keys."""
+"""API keys that are created and revoked on the command line: api_keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOMENT = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Make the table."""
+    """Create the table."""
     op.create_table(
         "api_keys",
         sa.Column("sha256", sa.String(64), nullable=False),
@@ -37,5 +37,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Remove the table, with every key."""
+    """Drop the table, with every key."""
     op.drop_table("api_keys")

@@ -1,4 +1,4 @@
-"""Whether a job may have files that nobody needs any more: jobs.has_files."""
+"""Whether a job may have files that are no longer needed: jobs.has_files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column; every job that was ever attempted may have left something."""
+    """Add the column; every job that was ever attempted may have left files."""
     with op.batch_alter_table("jobs") as jobs:
         jobs.add_column(sa.Column("has_files", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.execute(sa.text("UPDATE jobs SET has_files = true WHERE attempt > 0"))

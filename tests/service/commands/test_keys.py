@@ -42,14 +42,14 @@ def test_a_revoked_key_stays_in_the_list(home: Path) -> None:
     assert row["name"] == "ci"
     assert row["revoked_at"] is not None
     again = run(home, "revoke", "ci")
-    assert (again.exit_code, again.stderr) == (1, "intff keys: there is no valid key 'ci'\n")
+    assert (again.exit_code, again.stderr) == (1, "Error: there is no valid key 'ci'\n")
 
 
 def test_what_cannot_be_done_is_one_line(home: Path) -> None:
     run(home, "create", "ci")
     twice = run(home, "create", "ci")
     assert (twice.exit_code, twice.stdout) == (1, "")
-    assert twice.stderr == "intff keys: there is a valid key 'ci' already; revoke it first, or choose another name\n"
+    assert twice.stderr == "Error: there is a valid key 'ci' already; revoke it first, or choose another name\n"
     assert run(home, "create", "").exit_code == 2
     assert run(home, "create", "x\ny").exit_code == 2
     assert run(home, "create", "x", "--shares-with", "nobody").exit_code == 1
