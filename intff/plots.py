@@ -186,34 +186,9 @@ def accuracy_against_noise(curves: Sequence[Curve], *, title: str = "", image: I
     """
     with _figure(1.5 * _PANEL, [title]) as (figure, save):
         panel = figure.subplots()
-        _draw_curves(panel, curves, scale=100, marked=True)
+        _draw_curves(panel, curves)
         panel.set_xlabel("corrupted training images (%)")
         panel.set_ylabel("test accuracy (%)")
-        return save(image)
-
-
-def loss_curves(
-    curves: Sequence[Curve], *, title: str = "", quantity: str = "local loss", image: Image = "svg"
-) -> bytes:
-    """Draw losses over epochs, with one curve per hidden unit or run.
-
-    Args:
-        curves: `x` is the epoch, from 1, and `y` the loss.
-        title: above the figure.
-        quantity: label of the vertical axis.
-        image: the format.
-
-    Returns:
-        The image file's bytes.
-
-    Raises:
-        MissingExtra: matplotlib is not installed.
-    """
-    with _figure(1.5 * _PANEL, [title]) as (figure, save):
-        panel = figure.subplots()
-        _draw_curves(panel, curves, scale=1, marked=False)
-        panel.set_ylabel(quantity)
-        _count_epochs(panel, [epoch for curve in curves for epoch in curve.x])
         return save(image)
 
 
@@ -350,11 +325,11 @@ def _count_epochs(panel: Axes, epochs: Sequence[float] | Floats) -> None:
     panel.xaxis.set_major_locator(MaxNLocator(nbins=most, steps=[1, 2, 5, 10], integer=True))
 
 
-def _draw_curves(panel: Axes, curves: Sequence[Curve], *, scale: float, marked: bool) -> None:
+def _draw_curves(panel: Axes, curves: Sequence[Curve]) -> None:
     for number, curve in enumerate(curves):
         colour = _COLOURS[number % len(_COLOURS)]
-        marker = _MARKERS[number % len(_MARKERS)] if marked or len(curve.x) == 1 else None
-        x, y, low, high = (scale * _numbers([part])[0] for part in (curve.x, curve.y, curve.low, curve.high))
+        marker = _MARKERS[number % len(_MARKERS)]
+        x, y, low, high = (100 * _numbers([part])[0] for part in (curve.x, curve.y, curve.low, curve.high))
         panel.plot(x, y, color=colour, marker=marker, markersize=3.5, label=curve.name)
         if low.size and high.size:
             panel.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)

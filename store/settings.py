@@ -143,11 +143,6 @@ class Settings(BaseSettings):
         """What one training run may take."""
         return Limits(max_parameters=self.max_parameters, max_memory_bytes=self.max_memory_bytes)
 
-    def owner_of(self, key: str) -> str | None:
-        """The owner behind an API key, or None for a key that is not configured."""
-        digest = hashlib.sha256(key.encode()).hexdigest()
-        return digest if digest in self.api_keys else None
-
     def most_queued_jobs(self, owner: str) -> int | None:
         """How many unfinished jobs an owner may have; None for no limit."""
         return self.max_queued_jobs or (_JOBS_PER_KEY if owner else None)

@@ -38,7 +38,8 @@ def predict(model: Path, invert: str, files: tuple[Path, ...], *, as_json: bool)
         try:
             images.append(from_file(file.read_bytes(), shape, invert=_INVERT[invert]))
         except ImageError as error:
-            raise click.BadParameter(str(error), param_hint=str(file)) from error
+            msg = f"{file}: {error}"
+            raise ImageError(msg, field=str(file)) from error
     for file, prediction in zip(files, loaded.predict(np.stack(images)), strict=True):
         if as_json:
             emit(file=str(file), **asdict(prediction))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from intff.commands.spec_options import spec_data, spec_options
 from intff.folders import require_possible
 from intff.plots import figure3, require_matplotlib
 from intff.progress import EpochEnd, EpochMetrics, Event, Finished, Result, Started, Step
-from intff.spec import Limits, TrainSpec, read_spec, require_within
+from intff.spec import BYTES_PER_PARAMETER, Limits, TrainSpec, read_spec, require_within
 
 if TYPE_CHECKING:
     from intff.trainer import Trainer
@@ -57,7 +56,7 @@ def _require_memory(spec: TrainSpec) -> None:
         available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):  # not available on this system
         return
-    require_within(spec, Limits(max_parameters=sys.maxsize, max_memory_bytes=available))
+    require_within(spec, Limits(max_parameters=available // BYTES_PER_PARAMETER, max_memory_bytes=available))
 
 
 def _require_possible(out: Path) -> None:

@@ -18,7 +18,7 @@ from intff.spec.algorithm import (
 from intff.spec.architecture import Layers
 from intff.spec.dataset import Digits, FashionMnist, Kmnist, Mnist
 from intff.spec.layers import Attention, Conv, MaxPool
-from intff.spec.limits import Limits, Size, require_within, size_of
+from intff.spec.limits import BYTES_PER_PARAMETER, Limits, Size, require_within, size_of
 from intff.spec.noise import (
     Gaussian,
     LabelNoise,
@@ -35,6 +35,7 @@ from intff.spec.training import EarlyStopping, Training
 
 __all__ = [
     "BP",
+    "BYTES_PER_PARAMETER",
     "FF",
     "Attention",
     "Conv",

@@ -14,7 +14,8 @@ from intff.spec.train import TrainSpec
 _BYTES = 4  # float32
 SCORED_AT_ONCE = 1000
 """Images scored at once on a GPU, which the memory estimate assumes; on a CPU, fewer rows are computed at once."""
-_COPIES = 5  # weights, gradients, Adam's two moments, and the transposed weights used for scoring on a CPU
+BYTES_PER_PARAMETER = 5 * _BYTES
+"""For the weights, their gradients, Adam's two moments, and the copy of the weights that a CPU scores with."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def size_of(spec: TrainSpec) -> Size:
     activations *= 3 * rows
     # The images as loaded and again with the margins for shifts, together with negative images.
     images = 2 * trained_on * spec.architecture.input_size
-    return Size(learned, _BYTES * (_COPIES * learned + activations + images))
+    return Size(learned, BYTES_PER_PARAMETER * learned + _BYTES * (activations + images))
 
 
 def _pure_noise(spec: TrainSpec) -> int:

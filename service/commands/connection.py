@@ -41,7 +41,8 @@ class Connection:
             with Client(self.url, self.api_key) as client:
                 yield client
         except ApiError as error:
-            raise (_Invalid if error.status == _INVALID else click.ClickException)(str(error)) from error
+            is_usage = error.status == _INVALID and error.code != "invalid_image"  # as `intff predict` has it
+            raise (_Invalid if is_usage else click.ClickException)(str(error)) from error
 
     def answer(self, data: object) -> None:
         """Print one JSON object on one line of standard output."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from typing import Any
@@ -19,7 +18,7 @@ from PIL import Image
 
 from intff import plots, read_spec
 from intff.errors import MissingExtra
-from intff.plots import Curve, accuracy_against_noise, figure3, loss_curves
+from intff.plots import Curve, accuracy_against_noise, figure3
 
 SVG = "{http://www.w3.org/2000/svg}"
 BLUE, VERMILLION, GRID = "#0072b2", "#d55e00", "#e4e4e4"
@@ -239,17 +238,8 @@ def test_accuracy_against_noise_is_in_percent_with_bands() -> None:
     assert {"IntFF", "BP", "corrupted training images (%)", "test accuracy (%)"} <= set(texts(svg))
 
 
-def test_loss_curves_share_an_axis_of_epochs() -> None:
-    svg = loss_curves([Curve("unit 1", [1, 2, 3], [0.5, 0.4, 0.3], [0.4, 0.3, 0.2], [0.6, 0.5, 0.4])], title="IntFF")
-    (panel,) = panels(svg)
-    (curve,) = lines(panel, BLUE)
-    assert curve[:, 0] == pytest.approx(np.array([0.08, 1.08, 2.08]) / 2.16, abs=1e-4)
-    assert {"unit 1", "1", "2", "3", "epoch", "local loss", "IntFF"} <= set(texts(svg))
-
-
-@pytest.mark.parametrize("draw", [accuracy_against_noise, loss_curves])
-def test_no_curves_are_an_empty_figure(draw: Callable[[list[Curve]], bytes]) -> None:
-    assert len(panels(draw([]))) == 1
+def test_no_curves_are_an_empty_figure() -> None:
+    assert len(panels(accuracy_against_noise([]))) == 1
 
 
 def test_without_matplotlib_the_sentence_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

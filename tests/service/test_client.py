@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.types import Receive, Scope, Send
 
 from intff.spec import Problem
 from service.app import create_app
@@ -268,3 +270,49 @@ def _listening(serve: Callable[[socket.socket], None]) -> Iterator[int]:
         finally:
             over.set()
             accepting.join()
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://localhost", "http://[::1", "http://", "", "127.0.0.1/v1"])
+def test_what_is_no_url_of_a_service_is_refused_at_once(url: str) -> None:
+    with pytest.raises(ApiError, match=r"looks like http://127\.0\.0\.1:8000, got '") as refused:
+        Client(url)
+    assert not refused.value.is_temporary
+
+
+def test_a_key_that_no_header_can_carry_is_refused_without_being_shown() -> None:
+    for key in ("clé-secrète", "a\nb", "\x7f"):
+        with pytest.raises(ApiError, match="printable ASCII") as refused:
+            Client("http://127.0.0.1:8000", key)
+        assert key not in str(refused.value)
+
+
+@contextmanager
+def answering(serve: Any, body: bytes, *headers: tuple[bytes, bytes]) -> Iterator[Client]:
+    """A client of a server that always gives this answer."""
+
+    async def app(scope: Scope, _: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+
+    with serve(app) as server, Client(str(server.base_url)) as api:
+        yield api
+
+
+def test_another_server_is_told_from_the_service(serve: Any) -> None:
+    with (
+        answering(serve, b"<html>") as api,
+        pytest.raises(ApiError, match="answered 200, but not as this"),
+    ):
+        api.job("job_1")
+
+
+def test_a_file_is_checked_by_the_hash_that_comes_with_it(serve: Any, tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"graph").hexdigest().encode()
+    for tags in ([], [(b"etag", b'"' + digest + b'"')], [(b"etag", b'W/"' + digest + b'"')]):
+        with answering(serve, b"graph", *tags) as api:
+            api.download("latest", "model.onnx", tmp_path / "model.onnx")
+        assert (tmp_path / "model.onnx").read_bytes() == b"graph"
+    with answering(serve, b"grapf", (b"etag", b'W/"' + digest + b'"')) as api, pytest.raises(ApiError, match="damaged"):
+        api.download("latest", "model.onnx", tmp_path / "other.onnx")
+    assert not (tmp_path / "other.onnx").exists()

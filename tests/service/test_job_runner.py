@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from intff.reproduce.records import Outcome
 from intff.reproduce.runners import RunFailed, remote_runner
@@ -111,3 +112,12 @@ def test_stopping_leaves_the_job_to_the_service(run: Run, runner: JobRunner, api
 def test_a_service_that_is_not_there_is_told() -> None:
     with pytest.raises(RunFailed, match=r"no service answers at http://127\.0\.0\.1:9"):
         JobRunner("http://127.0.0.1:9", None)(SPEC, "ours")
+
+
+def test_a_job_that_is_gone_is_not_waited_for(run: Run, api: Client, db: Sessions) -> None:
+    waiting = run()
+    job = the_job(api)["id"]
+    with db.begin() as session:
+        session.execute(text("DELETE FROM jobs"))
+    with pytest.raises(RunFailed, match=f"there is no job '{job}'"):
+        waiting.result(timeout=20)

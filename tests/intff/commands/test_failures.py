@@ -13,6 +13,8 @@ from PIL import Image
 
 from intff import Model
 from intff.build import build_network
+from intff.commands import train as command
+from intff.errors import SpecError
 from intff.progress import Result
 from intff.spec import read_spec
 
@@ -30,7 +32,10 @@ def picture(tmp_path: Path) -> Path:
     [
         (["--architecture", "784,ten"], "error: architecture: expected a width such as 200"),
         (["--architecture", "64,(10)"], r"error: architecture: mnist images have the shape [1, 28, 28], 784 pixels"),
-        (["--architecture", "784,(1000000000)"], "785,000,000,000 parameters; at most 50,000,000 are allowed"),
+        (
+            ["--architecture", "784,(1000000000)"],
+            "architecture.units: the network would have 785,000,000,000 ",
+        ),
         (["--algorithm", "adaline"], "error: algorithm: there is no kind 'adaline'; choose one of 'intff', 'ff', 'bp'"),
         (["--dataset", "cifar"], "error: dataset: there is no kind 'cifar'; choose one of 'mnist', "),
         (["--noise", "loud"], "error: noise: there is no kind 'loud'; choose one of 'none', "),
@@ -47,6 +52,20 @@ def test_wrong_usage_is_2(intff: Run, arguments: list[str], says: str) -> None:
     assert done.code == 2
     assert says in done.err
     assert done.out == ""
+
+
+def test_a_key_that_is_there_twice_is_refused(intff: Run, tmp_path: Path) -> None:
+    file = tmp_path / "spec.json"
+    file.write_text('{"training": {"epochs": 1, "epochs": 2}}')
+    done = intff("train", "--spec", file)
+    assert (done.code, done.err) == (2, f"error: {file} is not JSON: an object has the key 'epochs' twice\n")
+
+
+def test_only_memory_limits_a_network_here() -> None:
+    """The service's limit of 50 million parameters is for those who share it."""
+    command._require_memory(read_spec({"architecture": "784,(80000)"}))
+    with pytest.raises(SpecError, match="the network would have 785,000,000,000 parameters; at most"):
+        command._require_memory(read_spec({"architecture": "784,(1000000000)"}))
 
 
 @pytest.mark.parametrize(
@@ -151,17 +170,17 @@ def test_no_model_or_a_broken_one_is_1(intff: Run, tmp_path: Path, picture: Path
             assert f"error: {tmp_path / folder} does not contain a readable model" in done.err
 
 
-def test_what_is_no_picture_is_1_and_named(intff: Run, tmp_path: Path, picture: Path, model_folder: Path) -> None:
+def test_what_is_no_picture_is_named(intff: Run, tmp_path: Path, picture: Path, model_folder: Path) -> None:
     (tmp_path / "text.png").write_text("I am a text")
     (tmp_path / "cut.png").write_bytes(picture.read_bytes()[:40])
-    for name, says in (
-        ("text.png", "got text"),
-        ("cut.png", "damaged or truncated"),
-        ("absent.png", "No such file"),
-        (".", "Is a directory"),
+    for name, code, says in (
+        ("text.png", 1, "got text"),
+        ("cut.png", 1, "damaged or truncated"),
+        ("absent.png", 2, "does not exist"),
+        (".", 2, "is a directory"),
     ):
         done = intff("predict", "--model", model_folder, picture, tmp_path / name, "--json")
-        assert done.code == 1
+        assert done.code == code
         assert says in done.err
         assert str(tmp_path / name) in done.err
         assert done.out == ""

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from service.commands.jobs import jobs
+from service.lock import LOCK, HomeLock
 from store import queries, tables
 from store.database import Sessions
 
@@ -177,6 +178,33 @@ def test_without_a_service_the_sentence_says_how_to_start_one() -> None:
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: no service answers at http://127.0.0.1:9 (")
     assert "intff serve" in result.stderr
+
+
+def test_a_running_job_is_told_to_stop(
+    intff: Callable[..., Result], db: Sessions, make_job: Callable[..., tables.Job]
+) -> None:
+    job = make_job().id
+    with db.begin() as session:
+        queries.claim(session, job, worker="w", lease_seconds=60, max_attempts=3)
+    assert intff("pause", job).stderr == f"{job} is running and will be paused\n"
+    assert intff("cancel", job).stderr == f"{job} is running and will be cancelled\n"
+    waiting = make_job().id
+    assert intff("cancel", waiting).stderr == f"{waiting} is cancelled\n"
+
+
+def test_without_an_address_this_machines_service_is_asked(client: httpx.Client, tmp_path: Path) -> None:
+    def said(**variables: str) -> str:
+        return (
+            CliRunner(env={"INTFF_HOME": str(tmp_path), "INTFF_URL": None, **variables}).invoke(jobs, ["list"]).output
+        )
+
+    assert "no service answers at http://127.0.0.1:9 " in said(INTFF_PORT="9")
+    lock = HomeLock(tmp_path / LOCK)
+    lock.acquire()
+    lock.note(str(client.base_url))
+    assert said(INTFF_PORT="9").split() == ["job", "status", "progress", "accuracy", "created", "name"]
+    lock.release()
+    assert "no service answers at http://127.0.0.1:9 " in said(INTFF_PORT="9")
 
 
 def test_help_loads_neither_torch_nor_the_client() -> None:

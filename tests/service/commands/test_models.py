@@ -84,21 +84,21 @@ def test_pictures_are_classified(intff: Callable[..., Result], make_model: Calla
     model = make_model()
     result = intff("predict", "latest", str(picture), str(picture), "--invert", "false")
     assert [line.split() for line in result.stdout.splitlines()] == [
-        ["image", "label", "margin"],
-        [str(picture), "b", "3"],
-        [str(picture), "b", "3"],
+        ["file", "label", "margin", "a", "b", "c"],
+        [str(picture), "b", "3.00", "0.00", "3.00", "0.00"],
+        [str(picture), "b", "3.00", "0.00", "3.00", "0.00"],
     ]
     answer = json.loads(intff("predict", "latest", str(picture), "--invert", "false", "--json").stdout)
-    assert (answer["image"], answer["model"], answer["label"]) == (str(picture), model, "b")
+    assert (answer["file"], answer["model"], answer["label"]) == (str(picture), model, "b")
     assert answer["goodness"] == [0.0, 3.0, 0.0]
 
 
-def test_a_file_that_is_no_picture_is_wrong_usage(
+def test_a_file_that_is_no_picture_is_named(
     intff: Callable[..., Result], make_model: Callable[..., str], tmp_path: Path
 ) -> None:
     make_model()
     (tmp_path / "text.png").write_text("not a picture")
     result = intff("predict", "latest", str(tmp_path / "text.png"))
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert "text.png" in result.stderr
     assert intff("predict", "latest", str(tmp_path / "absent.png")).exit_code == 2
