@@ -103,7 +103,7 @@ def draw_negatives(  # noqa: PLR0911 -- one for each kind
         case "wrong_label":
             return negatives.wrong_labels(labels, source.count, classes, generator)
         case "hard_label":
-            return negatives.label_noise(len(labels), classes, generator)
+            return negatives.gumbel_noise(len(labels), classes, generator)
         case "hybrid":
             return negatives.hybrids(images[:], generator)
         case "rotated":

@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 from torch import Tensor, nn, ones
 
 from intff import normalization as normal
-from intff.layers import FLOOR, LEAK, Attention, Convolution, Dense, Layer, MaxPool
+from intff.layers import EPSILON, LEAK, Attention, Convolution, Dense, Layer, MaxPool
 
 _MAP = 3
 
@@ -95,7 +95,7 @@ class Graph:
         """A convolution's weight and bias with its batch normalisation folded into them."""
         weight, bias = layer.weight.detach(), layer.bias.detach()
         if layer.norm is not None:
-            factor = layer.norm.gain.detach() / (layer.norm.variance + FLOOR).sqrt()  # [channels]
+            factor = layer.norm.gain.detach() / (layer.norm.variance + EPSILON).sqrt()  # [channels]
             weight, bias = weight * factor[:, None, None, None], bias - layer.norm.mean * factor
         return self.constant(f"{name}.weight", weight), self.constant(f"{name}.bias", bias)
 
@@ -138,14 +138,14 @@ class Graph:
             power = self.add("Sub", power, self.add("Mul", mean, mean))
             power = self.add("Max", power, self.constant("zero", 0.0))
         return mean, self.add(
-            "Reciprocal", self.add("Sqrt", self.add("Add", power, self.constant("floor", normal.FLOOR)))
+            "Reciprocal", self.add("Sqrt", self.add("Add", power, self.constant("floor", normal.EPSILON)))
         )
 
     def normalized(self, hidden: Rows, normalization: str) -> Rows:
         """Normalise each row over all its values."""
         flat = self.flat(hidden).name
         if normalization == "layer":
-            centred = self._layer_norm(flat, hidden.size, normal.FLOOR)
+            centred = self._layer_norm(flat, hidden.size, normal.EPSILON)
             return self.as_rows(centred, hidden.shape) if len(hidden.shape) == _MAP else replace(hidden, name=centred)
         squares = self.add("ReduceSumSquare", flat, self.constant("last", [1]), keepdims=1)
         _, factor = self.moments("", squares, hidden.size, normalization)
@@ -170,7 +170,7 @@ class Graph:
         )
         by_position = self.add("Transpose", by_channel, perm=[0, 2, 1])  # [rows, positions, channels]
         tokens = self.add("Add", by_position, self.constant(f"{name}.position", layer.position))
-        seen = self._layer_norm(tokens, channels, FLOOR)
+        seen = self._layer_norm(tokens, channels, EPSILON)
         qkv = matrix(seen, layer.qkv_weight, layer.qkv_bias, "qkv")
         heads = self.constant(f"heads_{positions}x{layer.heads}x{each}", [-1, positions, layer.heads, each])
         parts = []

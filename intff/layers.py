@@ -25,7 +25,7 @@ Activation = Callable[[Tensor], Tensor]
 LEAK = 0.01
 MOMENTUM = 0.1
 """Weight of a batch in batch normalisation's running statistics."""
-FLOOR = 1e-5
+EPSILON = 1e-5
 """Added to a variance before taking its square root."""
 ACTIVATIONS: dict[str, Activation] = {
     "relu": torch.relu_,
@@ -123,7 +123,7 @@ class BatchNorm(nn.Module):
     def forward(self, before: Tensor, bias: Tensor) -> Tensor:
         """Normalise [rows, channels, height, width]."""
         batched = self.training and before.numel() > before.shape[1]  # a single value has no variance
-        return batch_norm(before, self.mean, self.variance, self.gain, bias, batched, MOMENTUM, FLOOR)
+        return batch_norm(before, self.mean, self.variance, self.gain, bias, batched, MOMENTUM, EPSILON)
 
 
 class MaxPool(nn.Module):
@@ -163,7 +163,7 @@ class Attention(nn.Module):
         """The input with its position embedding, plus the attention output."""
         rows, channels, height, width = hidden.shape
         tokens = hidden.flatten(2).transpose(1, 2) + self.position  # [rows, positions, channels]
-        qkv = nn.functional.linear(layer_norm(tokens, (channels,), eps=FLOOR), self.qkv_weight, self.qkv_bias)
+        qkv = nn.functional.linear(layer_norm(tokens, (channels,), eps=EPSILON), self.qkv_weight, self.qkv_bias)
         query, key, value = qkv.view(rows, -1, 3, self.heads, channels // self.heads).permute(2, 0, 3, 1, 4)
         mixed = scaled_dot_product_attention(query, key, value)  # [rows, heads, positions, channels of a head]
         taken = nn.functional.linear(mixed.transpose(1, 2).flatten(2), self.out_weight, self.out_bias)

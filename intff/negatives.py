@@ -47,7 +47,7 @@ def all_wrong_labels(labels: Tensor, classes: int) -> Tensor:
     return (labels.unsqueeze(1) + torch.arange(1, classes)) % classes
 
 
-def label_noise(images: int, classes: int, generator: Generator) -> Tensor:
+def gumbel_noise(images: int, classes: int, generator: Generator) -> Tensor:
     """Gumbel noise for `hardest_labels`, [images, classes]."""
     return torch.empty((images, classes)).exponential_(generator=generator).log_().neg_()
 
@@ -58,7 +58,7 @@ def hardest_labels(goodness: Tensor, labels: Tensor, noise: Tensor, count: int) 
     Args:
         goodness: of every label, [batch, classes].
         labels: true class numbers, [batch, 1].
-        noise: from `label_noise`, [batch, classes].
+        noise: from `gumbel_noise`, [batch, classes].
         count: negatives for each image, at most `classes - 1`.
 
     Returns:

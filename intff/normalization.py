@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 from torch.nn.functional import layer_norm
 
-FLOOR = 1e-6
+EPSILON = 1e-6
 """Added to a mean square before taking its root, so that an input of zeros stays zero."""
 
 Normalization = Callable[[Tensor | None, Tensor, int], tuple[Tensor | None, Tensor]]
@@ -26,14 +26,14 @@ def l2(total: Tensor | None, squares: Tensor, size: int) -> tuple[None, Tensor]:
 def rms(total: Tensor | None, squares: Tensor, size: int) -> tuple[None, Tensor]:
     """Divide by the root of the mean square."""
     del total
-    return None, torch.rsqrt(squares / size + FLOOR)
+    return None, torch.rsqrt(squares / size + EPSILON)
 
 
 def layer(total: Tensor | None, squares: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Subtract the mean and divide by the standard deviation, as layer normalisation does."""
     assert total is not None
     mean = total / size
-    return mean, torch.rsqrt((squares / size - mean.square()).clamp_min(0) + FLOOR)
+    return mean, torch.rsqrt((squares / size - mean.square()).clamp_min(0) + EPSILON)
 
 
 NORMALIZATIONS: dict[str, Normalization] = {"l2": l2, "rms": rms, "layer": layer}
@@ -48,7 +48,7 @@ def normalized(inputs: Tensor, normalization: Normalization) -> Tensor:
     """Normalise each row over all its values; the shape [rows, ...] is kept."""
     flat = inputs.flatten(1)
     if normalization is layer:  # torch's implementation centres before squaring, which avoids cancellation
-        return layer_norm(flat, flat.shape[1:], eps=FLOOR).view_as(inputs)
+        return layer_norm(flat, flat.shape[1:], eps=EPSILON).view_as(inputs)
     return (flat * scale(flat, normalization)).view_as(inputs)
 
 

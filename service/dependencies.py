@@ -55,16 +55,17 @@ def sign_in(scope: Scope, parts: Parts) -> Caller:
     if _CALLER not in state:
         address, port = scope.get("server") or (None, None)
         is_in_process = address == _IN_PROCESS
-        given = None
-        way = Way(address=None if port is None or is_in_process else address)  # a Unix socket has a path and no port
+        given = host = None
+        is_forwarded = False
         for name, value in scope["headers"]:
             if name == b"authorization":
                 given = value.decode("latin-1")
             elif name == b"host" and not is_in_process:
-                way = way._replace(host=value.decode("latin-1"))
+                host = value.decode("latin-1")
             elif name in _OF_PROXIES:
-                way = way._replace(is_forwarded=True)
-        caller = parts.keyring.caller_of(given, way)
+                is_forwarded = True
+        reached_at = None if port is None or is_in_process else address  # a Unix socket has a path and no port
+        caller = parts.keyring.caller_of(given, Way(reached_at, host, is_forwarded))
         if caller.key is not None:
             parts.rate_limit.take(caller.key)
         state[_CALLER] = caller

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from intff.predictions import Outputs, Prediction, predictions
 from service.errors import ModelCorrupt
 from service.model_files import GRAPH, read_graph
-from service.shared_questions import SharedQuestions
+from service.single_flight import SingleFlight
 from store import queries
 from store.artifacts import Artifacts
 from store.database import Sessions
@@ -69,8 +69,8 @@ class Predictor:
         self._aliases: dict[tuple[str, str], tuple[str, float]] = {}
         self._alias_generation = 0
         self._newest = ""
-        self._resolving = SharedQuestions()
-        self._loading = SharedQuestions()
+        self._resolving = SingleFlight()
+        self._loading = SingleFlight()
         self._alias_lock = Lock()
 
     async def find(self, name: str, owner: str) -> ServedModel:

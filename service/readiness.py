@@ -11,7 +11,7 @@ import structlog
 from celery import Celery
 from sqlalchemy import Engine
 
-from service.shared_questions import SharedQuestions
+from service.single_flight import SingleFlight
 from store.schema import is_current
 
 log = structlog.get_logger("intff.service")
@@ -25,7 +25,7 @@ class Readiness:
 
     def __init__(self, engine: Engine, broker: Celery) -> None:
         self._parts = {"database": partial(_ask_database, engine), "broker": partial(_ask_broker, broker)}
-        self._questions = SharedQuestions()
+        self._questions = SingleFlight()
         self._answers: dict[str, tuple[str, float]] = {}
         self._reasons: dict[str, str] = {}
 

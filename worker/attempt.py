@@ -24,10 +24,10 @@ from store.statuses import AttemptOutcome, JobStatus
 from store.tables import Attempt as AttemptRow
 from store.tables import Job
 from worker.checkpoints import Checkpoints
+from worker.cooldown import COOLDOWN
 from worker.failures import DISK_FULL, describe
 from worker.lease import Halt, Halted, Lease
-from worker.patience import patiently
-from worker.rest import REST
+from worker.retries import retry
 
 log = structlog.get_logger("intff.attempt")
 
@@ -144,7 +144,7 @@ class Attempt:
         manifest = trainer.export_model(folder)
         prefix = self._prefix
         put = partial(self._artifacts.put_folder, folder, prefix)
-        stored = patiently(put, prefix, pauses=PUT_PAUSES, lease=self._lease)
+        stored = retry(put, prefix, pauses=PUT_PAUSES, lease=self._lease)
         for name, record in manifest.files.items():
             if stored[name]["sha256"] != record["sha256"]:
                 message = f"{name} changed while it was stored: {stored[name]['sha256']}, not {record['sha256']}"
@@ -188,7 +188,7 @@ class Attempt:
         code, message = describe(error)
         log.error("failed", code=code, message=message, exc_info=error)
         if code == DISK_FULL:
-            REST.begin()
+            COOLDOWN.begin()
         if self._lease.settle(lambda session: fail(session, self._claim, code=code, message=message)):
             self._tidy()
         else:

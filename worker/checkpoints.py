@@ -17,7 +17,7 @@ from store.attempts import Claim, record_checkpoint
 from store.errors import ArtifactCorrupt, ArtifactMissing, ArtifactsUnavailable
 from worker.failures import is_disk_full
 from worker.lease import Halt, Halted, Lease
-from worker.patience import patiently
+from worker.retries import retry
 
 log = structlog.get_logger("intff.checkpoints")
 
@@ -63,7 +63,7 @@ class Checkpoints:
             fetch = partial(self._artifacts.fetch_folder, record["prefix"], folder, record["files"])
             try:
                 # If one could not be fetched for so long, it may be that file alone, so try the previous one, once.
-                patiently(fetch, record["prefix"], pauses=() if is_away else FETCH_PAUSES, lease=self._lease)
+                retry(fetch, record["prefix"], pauses=() if is_away else FETCH_PAUSES, lease=self._lease)
             except (ArtifactMissing, ArtifactCorrupt) as error:
                 log.warning("checkpoint_unusable", prefix=record["prefix"], error=str(error))
             except ArtifactsUnavailable as error:

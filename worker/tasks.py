@@ -17,8 +17,8 @@ from store.logs import bind
 from store.queue import TASK, publish
 from store.settings import Settings, read_settings
 from store.tables import Job
+from worker.cooldown import COOLDOWN
 from worker.lease import DATABASE_AWAY, Lease
-from worker.rest import REST
 from worker.scratch import scratch_folder
 from worker.shutdown import StopRequest, stop_on_sigterm
 
@@ -34,7 +34,7 @@ def train(self: Task[[str], None], job_id: str) -> None:
     from worker.attempt import Attempt  # noqa: PLC0415 - it imports torch, see worker.process
 
     with stop_on_sigterm() as stop:
-        REST.wait(stop)
+        COOLDOWN.wait(stop)
         won = _claim(job_id, self.request.hostname or "worker", stop)
         if won is None:
             return
@@ -74,7 +74,7 @@ def _give_up(won: Claim, lease: Lease, error: Exception) -> None:
     code, message = describe(error)
     log.error("failed", code=code, message=message, exc_info=error)
     if code == DISK_FULL:
-        REST.begin()
+        COOLDOWN.begin()
     lease.settle(lambda session: fail(session, won, code=code, message=message))
 
 

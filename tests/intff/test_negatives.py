@@ -9,9 +9,9 @@ from torch import Generator, Tensor
 from intff.negatives import (
     all_wrong_labels,
     gaussian_images,
+    gumbel_noise,
     hardest_labels,
     hybrids,
-    label_noise,
     noisy_copies,
     random_labels,
     rotated,
@@ -75,7 +75,7 @@ def test_hard_labels_are_never_true_and_never_twice_the_same(data: st.DataObject
     generator = seeded(seed, "test")
     labels = torch.randint(classes, (images, 1), generator=generator)
     goodness = torch.rand((images, classes), generator=generator) * scale
-    drawn = hardest_labels(goodness, labels, label_noise(images, classes, generator), count)
+    drawn = hardest_labels(goodness, labels, gumbel_noise(images, classes, generator), count)
     assert drawn.shape == (images, count)
     assert 0 <= int(drawn.min()) <= int(drawn.max()) < classes
     assert not bool((drawn == labels).any())
@@ -87,7 +87,7 @@ def test_hard_labels_are_drawn_by_the_softmax_of_their_goodness() -> None:
     draws = 40_000
     weights = torch.tensor([1.0, 99.0, 2.0, 5.0])
     goodness = weights.log().expand(draws, -1)
-    drawn = hardest_labels(goodness, torch.ones(draws, 1).long(), label_noise(draws, 4, seeded(0, "test")), 2)
+    drawn = hardest_labels(goodness, torch.ones(draws, 1).long(), gumbel_noise(draws, 4, seeded(0, "test")), 2)
     first = torch.bincount(drawn[:, 0], minlength=4).tolist()
     for label, share in ((0, 1 / 8), (1, 0.0), (2, 2 / 8), (3, 5 / 8)):
         assert abs(first[label] - draws * share) <= 5 * (draws * share * (1 - share)) ** 0.5
@@ -103,13 +103,13 @@ def test_hard_labels_are_drawn_by_the_softmax_of_their_goodness() -> None:
 
 def test_enormous_goodness_leaves_no_choice() -> None:
     goodness = torch.tensor([[0.0, 9e8, 1e6, 3e5]]).repeat(50, 1)
-    drawn = hardest_labels(goodness, torch.ones(50, 1).long(), label_noise(50, 4, seeded(0, "test")), 2)
+    drawn = hardest_labels(goodness, torch.ones(50, 1).long(), gumbel_noise(50, 4, seeded(0, "test")), 2)
     assert drawn.tolist() == [[2, 3]] * 50
 
 
-def test_label_noise_is_gumbels() -> None:
+def test_gumbel_noise_is_gumbels() -> None:
     """Its mean is Euler's 0.577216 and its variance pi squared over 6; 40,000 numbers, 5 standard deviations."""
-    noise = label_noise(10_000, 4, seeded(0, "test"))
+    noise = gumbel_noise(10_000, 4, seeded(0, "test"))
     assert bool(noise.isfinite().all())
     assert noise.mean().item() == pytest.approx(0.577216, abs=5 * 1.2825 / 200)
     assert noise.var().item() == pytest.approx(1.644934, abs=5 * 1.644934 * (4.4 / 40_000) ** 0.5)
@@ -204,7 +204,7 @@ def test_the_generator_alone_decides() -> None:
     draws: list[Callable[[Generator], Tensor]] = [
         lambda generator: random_labels(labels, 2, generator),
         lambda generator: wrong_labels(labels, 2, 10, generator),
-        lambda generator: label_noise(50, 10, generator),
+        lambda generator: gumbel_noise(50, 10, generator),
         lambda generator: hybrids(images, generator),
         lambda generator: rotated(images + torch.arange(8, dtype=torch.uint8), generator),
         lambda generator: noisy_copies(images, 0.5, generator),

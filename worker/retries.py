@@ -12,12 +12,12 @@ from store.errors import ArtifactCorrupt, ArtifactMissing, ArtifactsUnavailable
 from worker.failures import is_disk_full
 from worker.lease import Lease
 
-log = structlog.get_logger("intff.patience")
+log = structlog.get_logger("intff.retries")
 
 Given = TypeVar("Given")
 
 
-def patiently(ask: Callable[[], Given], what: str, *, pauses: Sequence[float], lease: Lease) -> Given:
+def retry(ask: Callable[[], Given], what: str, *, pauses: Sequence[float], lease: Lease) -> Given:
     """Call the artifact store, and retry after each pause.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 _Answer = TypeVar("_Answer")
 
 
-class SharedQuestions:
+class SingleFlight:
     """The calls in progress in one event loop, by key."""
 
     def __init__(self) -> None:

@@ -9,13 +9,13 @@ import structlog
 
 from worker.shutdown import StopRequest
 
-log = structlog.get_logger("intff.rest")
+log = structlog.get_logger("intff.cooldown")
 
-REST_SECONDS = 10.0
+COOLDOWN_SECONDS = 10.0
 """Long enough for other workers to take waiting jobs, and for somebody to free space."""
 
 
-class Rest:
+class Cooldown:
     """When this process may take a job again."""
 
     def __init__(self) -> None:
@@ -23,14 +23,14 @@ class Rest:
 
     def begin(self) -> None:
         """Take no job for a while."""
-        self._until = monotonic() + REST_SECONDS
+        self._until = monotonic() + COOLDOWN_SECONDS
 
     def wait(self, stop: StopRequest) -> None:
         """Wait until the pause is over, or the worker is told to stop."""
         if monotonic() < self._until:
-            log.warning("resting", seconds=REST_SECONDS, why="the disk was full")
+            log.warning("cooling_down", seconds=COOLDOWN_SECONDS, why="the disk was full")
         while monotonic() < self._until and not stop.asked:
             time.sleep(0.1)
 
 
-REST = Rest()
+COOLDOWN = Cooldown()
