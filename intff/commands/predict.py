@@ -26,7 +26,7 @@ _INVERT: dict[str, Literal["auto"] | bool] = {"auto": "auto", "true": True, "fal
     help="Whether to invert dark-on-light images; auto decides by the background.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per image.")
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def predict(model: Path, invert: str, files: tuple[Path, ...], *, as_json: bool) -> None:
     """Classify image FILES; the label with the highest goodness or probability wins."""
     from intff.model import load_model  # noqa: PLC0415 -- loads torch; usage errors should be reported at once
