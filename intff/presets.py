@@ -176,8 +176,8 @@ def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def _have_same_fields(key: str, below: dict[str, Any], above: dict[str, Any]) -> bool:
     if "kind" not in above:
         return True
-    kinds = {below.get("kind", _DEFAULT_KINDS.get(key)), above["kind"]}
-    return len(kinds) == 1 or (key == "algorithm" and kinds == {"intff", "ff"})
+    kinds = below.get("kind", _DEFAULT_KINDS.get(key)), above["kind"]  # whatever was written, not only names
+    return kinds[0] == kinds[1] or (key == "algorithm" and kinds in (("intff", "ff"), ("ff", "intff")))
 
 
 def _part(key: str, value: object) -> dict[str, Any] | None:

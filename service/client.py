@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ _ATTEMPTS = 6
 _FIRST_WAIT = 0.25  # seconds; doubled at every attempt, to outlast a restart of the service
 _EVENTS_SILENCE = 60.0  # the service sends a comment far more often while a stream is idle
 _CHUNK = 1 << 16
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _IMAGE_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
 
 Move = Literal["cancel", "pause", "resume"]
@@ -214,8 +216,8 @@ class Client:
                     for chunk in response.iter_bytes(_CHUNK):
                         file.write(chunk)
                         digest.update(chunk)
-                expected = response.headers.get("ETag", "").removeprefix("W/").strip('"')  # a proxy may weaken it
-                if expected and expected != digest.hexdigest():
+                expected = _SHA256.search(response.headers.get("ETag", ""))  # a proxy may add to it: W/"...-gzip"
+                if expected is not None and expected[0] != digest.hexdigest():
                     msg = f"{artifact} arrived damaged; download it again"
                     raise ApiError(msg, code="damaged", status=response.status_code)
             partial.replace(target)

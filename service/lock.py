@@ -95,9 +95,15 @@ def holder_of(path: Path) -> Holder:
 
 
 def serving_at(path: Path) -> str | None:
-    """Where a live supervisor with this lock file serves; None if there is none."""
-    holder = holder_of(path)
-    return holder.url if holder.pid is not None and _is_alive(holder.pid) else None
+    """Where the supervisor that holds this lock serves; None if nobody holds it."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        return None if _try_lock(handle) else holder_of(path).url
+    finally:
+        os.close(handle)
 
 
 def _try_lock(handle: int) -> bool:

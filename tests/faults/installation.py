@@ -38,6 +38,11 @@ DIVERGING: dict[str, Any] = {
 }
 
 
+def _heed_hangup() -> None:
+    """These tests may themselves run under `nohup`, whose ignored SIGHUP a process would inherit."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Program:
     """A process of the installation, with its log."""
 
@@ -51,7 +56,12 @@ class Program:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self._command, env=self._environment, stdout=log, stderr=log, start_new_session=True
+                self._command,
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_heed_hangup,  # noqa: PLW1509 - the tests start processes from their only thread
             )
 
     def kill(self) -> None:
