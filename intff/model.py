@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -26,6 +26,8 @@ from intff.progress import Event, Finished, Result
 from intff.spec import TrainSpec, read_spec
 from intff.trainer import Trainer
 
+Images = NDArray[Any] | torch.Tensor | Sequence[Any]
+
 
 @dataclass(frozen=True)
 class Model:
@@ -46,7 +48,7 @@ class Model:
         """The names of the classes, in the order of every list of scores."""
         return self.spec.dataset.labels
 
-    def predict(self, images: NDArray[Any]) -> list[Prediction]:
+    def predict(self, images: Images) -> list[Prediction]:
         """Classify images.
 
         Args:
@@ -59,10 +61,8 @@ class Model:
         Raises:
             ImageError: the images do not have the model's shape, or a value is out of range.
         """
-        if isinstance(images, torch.Tensor):
-            images = images.detach().cpu().numpy()
         try:
-            images = np.asarray(images)
+            images = np.asarray(images.detach().cpu() if isinstance(images, torch.Tensor) else images)
         except ValueError as error:  # lists of different lengths
             msg = f"the images do not form an array: {error}"
             raise ImageError(msg, field="images") from error
@@ -85,7 +85,7 @@ class Model:
             softmax = torch.softmax(scores.logits, dim=1).cpu().numpy()
         return predictions(Outputs(goodness, unit_goodness, probability, softmax), self.labels)
 
-    def evaluate(self, images: NDArray[Any], labels: NDArray[Any]) -> float:
+    def evaluate(self, images: Images, labels: NDArray[Any]) -> float:
         """The fraction of images that are classified correctly.
 
         Args:

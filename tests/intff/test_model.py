@@ -128,7 +128,7 @@ def test_every_way_to_write_the_same_image_is_predicted_the_same(model: Model) -
 
 def test_a_tensor_that_wants_a_gradient_is_as_good_as_an_array(model: Model) -> None:
     images = torch.tensor(_some() / 255).requires_grad_()
-    assert [each.label for each in model.predict(images)] == [each.label for each in model.predict(_some())]  # type: ignore[arg-type]
+    assert [each.label for each in model.predict(images)] == [each.label for each in model.predict(_some())]
 
 
 def test_evaluating_counts_what_is_right(model: Model) -> None:
